@@ -1,0 +1,31 @@
+//! The vocabulary of Divvy: the messages that its parts exchange, and the domain types that they carry.
+//!
+//! [`pb`] is what goes over the wire, generated from `divvy/v1/*.proto`. Everything else is what programs think in;
+//! `convert` leads from one to the other, and refuses what no honest peer would send.
+//!
+//! Not here: sockets, clocks, decisions.
+
+pub mod agent;
+pub mod api;
+pub mod attributes;
+mod error;
+pub mod ids;
+pub mod quantity;
+pub mod ranges;
+pub mod resources;
+pub mod role;
+pub mod scheduler;
+pub mod task;
+pub mod time;
+
+pub use attributes::{AttributeValue, Attributes};
+pub use error::Invalid;
+pub use ids::{
+    AgentId, CallId, Epoch, FrameworkId, Hostname, OfferId, OperationId, Principal, TaskId, UpdateId,
+};
+pub use quantity::{Bytes, Cpus, Scalar};
+pub use ranges::RangeSet;
+pub use resources::{Dimension, Resources, Shortage};
+pub use role::RolePath;
+pub use task::{TaskInfo, TaskState, TaskStatus};
+pub use time::Timestamp;
