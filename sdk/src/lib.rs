@@ -1,1 +1,22 @@
-//! placeholder
+//! What a Divvy framework is written with.
+//!
+//! A scheduler is one function, called whenever anything changed. It sees the framework's own tasks and the offers of
+//! the moment, and says what to do. It is synchronous, has no clock and does no I/O, so the very code that runs against a
+//! master runs in a unit test. It is level-triggered: it looks at what is, not at what happened.
+//!
+//! Three rungs, each usable alone: [`Framework`] runs a [`Scheduler`] against a master; `driver` is the same as a pure
+//! state machine; [`divvy_proto::scheduler`] is the raw stream of calls and events.
+
+mod actions;
+mod offer;
+mod scheduler;
+mod task_spec;
+mod view;
+
+pub use actions::{Actions, Kill, Write};
+pub use offer::{Accept, Offer};
+pub use scheduler::Scheduler;
+pub use task_spec::{Constraint, HealthSpec, PortRequest, ProbeSpec, TaskSpec};
+pub use view::{Task, View};
+
+pub use divvy_proto as proto;

@@ -1,0 +1,108 @@
+//! What a scheduler wants done.
+
+use std::time::Duration;
+
+use divvy_proto::ids::TaskId;
+use divvy_proto::time::Timestamp;
+
+use crate::Accept;
+
+/// A task to be killed. Repeated by the driver until its end is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kill {
+    /// Which.
+    pub task_id: TaskId,
+    /// From SIGTERM to SIGKILL; the task's own grace otherwise.
+    pub grace: Option<Duration>,
+}
+
+/// A change of the framework's durable state, below its own prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Keep this under this key.
+    Put {
+        /// Slash-separated text.
+        key: String,
+        /// Any bytes.
+        value: Vec<u8>,
+    },
+    /// Keep nothing under this key.
+    Delete {
+        /// Slash-separated text.
+        key: String,
+    },
+}
+
+/// What a scheduler wants done. All writes are durable, together with what the driver itself keeps, before anything leaves
+/// for the master: a launch, a kill, an acknowledgement.
+#[derive(Debug, Default, PartialEq)]
+pub struct Actions {
+    /// Offers to use.
+    pub accepts: Vec<Accept>,
+    /// Tasks to kill.
+    pub kills: Vec<Kill>,
+    /// Changes of durable state.
+    pub writes: Vec<Write>,
+    /// Ended tasks that need not be shown again.
+    pub forget: Vec<TaskId>,
+    /// When to be called again at the latest.
+    pub wake_at: Option<Timestamp>,
+    /// Whether offers are wanted from here on; the driver suppresses and revives accordingly. Unchanged if absent; wanted at
+    /// the start.
+    pub needs_offers: Option<bool>,
+    /// Drop all filters, as what is wanted has changed.
+    pub revive: bool,
+    /// How long not to be offered what was left over or not used; 5 s if absent.
+    pub refuse: Option<Duration>,
+}
+
+impl Actions {
+    /// Nothing to be done.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Use an offer.
+    pub fn accept(&mut self, accept: Accept) {
+        self.accepts.push(accept);
+    }
+
+    /// Kill a task, with its own grace period.
+    pub fn kill(&mut self, task_id: TaskId) {
+        self.kills.push(Kill { task_id, grace: None });
+    }
+
+    /// Keep bytes under a key.
+    pub fn put(&mut self, key: impl Into<String>, value: Vec<u8>) {
+        self.writes.push(Write::Put { key: key.into(), value });
+    }
+
+    /// Keep nothing under a key.
+    pub fn delete(&mut self, key: impl Into<String>) {
+        self.writes.push(Write::Delete { key: key.into() });
+    }
+
+    /// Do not show an ended task again.
+    pub fn forget(&mut self, task_id: TaskId) {
+        self.forget.push(task_id);
+    }
+
+    /// Be called again at `time` or earlier.
+    pub fn wake_at(&mut self, time: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
+    }
+
+    /// Say whether offers are wanted from here on.
+    #[must_use]
+    pub fn needs_offers(mut self, wanted: bool) -> Self {
+        self.needs_offers = Some(wanted);
+        self
+    }
+}
+
+impl FromIterator<Accept> for Actions {
+    fn from_iter<I: IntoIterator<Item = Accept>>(accepts: I) -> Self {
+        Self { accepts: accepts.into_iter().collect(), ..Self::default() }
+    }
+}

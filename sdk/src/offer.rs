@@ -1,0 +1,192 @@
+//! Offers: what may be used, once.
+//!
+//! ```compile_fail
+//! fn spend_twice(offer: divvy_sdk::Offer, spec: &divvy_sdk::TaskSpec) {
+//!     let first = offer.launch(spec);
+//!     let second = offer.launch(spec); // the offer has been moved
+//! }
+//! ```
+
+use divvy_proto::attributes::Attributes;
+use divvy_proto::ids::{AgentId, Hostname, OfferId, TaskId};
+use divvy_proto::ranges::RangeSet;
+use divvy_proto::resources::{Resources, Shortage};
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::OfferInfo;
+use divvy_proto::task::{HealthCheck, Probe, TaskInfo, TaskPort};
+
+use crate::task_spec::{HealthSpec, ProbeSpec, TaskSpec};
+
+/// Resources of one agent that may be used now. Not `Clone`: what is taken from it is gone, and what is left when it is dropped
+/// is declined.
+#[derive(Debug, PartialEq)]
+pub struct Offer {
+    info: OfferInfo,
+    rest: Resources,
+    taken: Vec<TaskInfo>,
+}
+
+/// An offer with the tasks that were taken from it; the rest returns to the master.
+#[derive(Debug, PartialEq)]
+pub struct Accept {
+    /// The offer.
+    pub offer: OfferId,
+    /// Whose resources.
+    pub agent_id: AgentId,
+    /// The agent's machine.
+    pub hostname: Hostname,
+    /// The tasks; with none, the offer is declined.
+    pub tasks: Vec<TaskInfo>,
+}
+
+impl Offer {
+    /// An offer as the master sent it.
+    #[must_use]
+    pub fn new(info: OfferInfo) -> Self {
+        Self { rest: info.resources.clone(), info, taken: Vec::new() }
+    }
+
+    /// Names it.
+    #[must_use]
+    pub fn id(&self) -> OfferId {
+        self.info.id
+    }
+
+    /// Whose resources.
+    #[must_use]
+    pub fn agent_id(&self) -> &AgentId {
+        &self.info.agent_id
+    }
+
+    /// The agent's machine.
+    #[must_use]
+    pub fn hostname(&self) -> &Hostname {
+        &self.info.hostname
+    }
+
+    /// The agent's attributes, without `hostname`.
+    #[must_use]
+    pub fn attributes(&self) -> &Attributes {
+        &self.info.attributes
+    }
+
+    /// In which role.
+    #[must_use]
+    pub fn role(&self) -> &RolePath {
+        &self.info.role
+    }
+
+    /// What has not been taken yet.
+    #[must_use]
+    pub fn remaining(&self) -> &Resources {
+        &self.rest
+    }
+
+    /// Tasks that were taken from it so far.
+    #[must_use]
+    pub fn taken(&self) -> &[TaskInfo] {
+        &self.taken
+    }
+
+    /// Whether the task can be taken from what remains.
+    #[must_use]
+    pub fn fits(&self, spec: &TaskSpec) -> bool {
+        self.assign(spec).is_ok()
+    }
+
+    /// Takes a task's resources, ports assigned, under an id of the framework's own.
+    ///
+    /// # Errors
+    /// What remains is too little, and of what; nothing was taken.
+    pub fn take(&mut self, id: TaskId, spec: &TaskSpec) -> Result<&TaskInfo, Shortage> {
+        let (resources, ports) = self.assign(spec)?;
+        let rest = self.rest.checked_sub(&resources);
+        self.rest = rest.ok_or_else(|| shortage("resources", &resources, &self.rest))?;
+        self.taken.push(task_info(id, spec, resources, ports));
+        let last = self.taken.len() - 1;
+        self.taken.get(last).ok_or_else(|| shortage("tasks", "1", "0"))
+    }
+
+    /// Launches one task under an id that is made from the offer's, and declines the rest. If it does not fit, all is declined.
+    #[must_use]
+    pub fn launch(mut self, spec: &TaskSpec) -> Accept {
+        let name: String =
+            spec.name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
+        let id = format!("{}.{}.{}", name, self.id(), self.taken.len());
+        if let Ok(id) = TaskId::new(id) {
+            let _ = self.take(id, spec);
+        }
+        self.accept()
+    }
+
+    /// Launches what was taken, and declines the rest.
+    #[must_use]
+    pub fn accept(self) -> Accept {
+        Accept {
+            offer: self.info.id,
+            agent_id: self.info.agent_id,
+            hostname: self.info.hostname,
+            tasks: self.taken,
+        }
+    }
+
+    /// What the task would be charged with here, with its ports in the order of the spec.
+    fn assign(&self, spec: &TaskSpec) -> Result<(Resources, Vec<TaskPort>), Shortage> {
+        let scalars = Resources::new().with_cpus(spec.cpus).with_mem(spec.mem).with_disk(spec.disk);
+        if let Some(shortage) = self.rest.shortage(&scalars) {
+            return Err(shortage);
+        }
+        let fixed =
+            RangeSet::from_ranges(spec.ports.iter().filter_map(|p| p.number).map(|n| (n.into(), n.into())));
+        let free = self.rest.ports().difference(&fixed);
+        if !self.rest.ports().contains(&fixed) {
+            return Err(shortage("ports", &fixed, self.rest.ports()));
+        }
+        let dynamic = spec.ports.iter().filter(|port| port.number.is_none()).count();
+        let chosen = free.take_lowest(dynamic).ok_or_else(|| shortage("ports", dynamic, free.count()))?;
+        let mut numbers = chosen.iter().filter_map(|number| u16::try_from(number).ok());
+        let ports: Vec<TaskPort> = spec
+            .ports
+            .iter()
+            .filter_map(|port| {
+                Some(TaskPort { name: port.name.clone(), number: port.number.or_else(|| numbers.next())? })
+            })
+            .collect();
+        Ok((scalars.with_ports(fixed.union(&chosen)), ports))
+    }
+}
+
+fn shortage(dimension: &str, wanted: impl ToString, available: impl ToString) -> Shortage {
+    Shortage { dimension: dimension.to_owned(), wanted: wanted.to_string(), available: available.to_string() }
+}
+
+fn task_info(id: TaskId, spec: &TaskSpec, resources: Resources, ports: Vec<TaskPort>) -> TaskInfo {
+    let health = spec.health.iter().filter_map(|check| health_check(check, &ports)).collect();
+    TaskInfo {
+        id,
+        name: spec.name.clone(),
+        command: spec.command.clone(),
+        resources,
+        cpu_limit: spec.cpu_limit,
+        pids_limit: spec.pids_limit,
+        ports,
+        env: spec.env.clone(),
+        user: spec.user.clone(),
+        artifacts: spec.artifacts.clone(),
+        health,
+        kill_grace: spec.kill_grace,
+        labels: spec.labels.clone(),
+    }
+}
+
+/// A check whose port is not among the task's cannot be made; [`TaskSpec`]s read from files never have one.
+fn health_check(check: &HealthSpec, ports: &[TaskPort]) -> Option<HealthCheck> {
+    let number = |name: &str| ports.iter().find(|port| port.name == name).map(|port| port.number);
+    let probe = match &check.probe {
+        ProbeSpec::Http { port, path } => Probe::Http { port: number(port)?, path: path.clone() },
+        ProbeSpec::Tcp { port } => Probe::Tcp { port: number(port)? },
+        ProbeSpec::Command(command) => Probe::Command(command.clone()),
+    };
+    let HealthSpec { interval, timeout, grace, failures, .. } = *check;
+    Some(HealthCheck { probe, interval, timeout, grace, failures })
+}

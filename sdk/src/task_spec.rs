@@ -1,0 +1,177 @@
+//! A task as a framework describes it before it knows where it will run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use divvy_proto::quantity::{Bytes, Cpus};
+use divvy_proto::task::{Artifact, Command};
+use serde::{Deserialize, Serialize};
+
+/// A port that a task wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRequest {
+    /// Its name; `$PORT_<NAME>` in the task's environment.
+    pub name: String,
+    /// This very number on the host; any that is offered otherwise.
+    pub number: Option<u16>,
+}
+
+/// A probe that names its port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeSpec {
+    /// GET answers 200 to 399.
+    Http {
+        /// Name of the port.
+        port: String,
+        /// Path and query.
+        path: String,
+    },
+    /// A connection is accepted.
+    Tcp {
+        /// Name of the port.
+        port: String,
+    },
+    /// A command in the container exits with 0.
+    Command(Command),
+}
+
+/// A probe and its rhythm: see [`divvy_proto::task::HealthCheck`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthSpec {
+    /// What to ask.
+    pub probe: ProbeSpec,
+    /// From one probe's end to the next's start.
+    pub interval: Duration,
+    /// After which a probe has failed.
+    pub timeout: Duration,
+    /// Failures do not count before this has passed or a first success came.
+    pub grace: Duration,
+    /// So many failures on end and the task is killed.
+    pub failures: u32,
+}
+
+/// Where a task may run, by an attribute of the agent (`hostname` is one).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// No two tasks of one group on agents with the same value.
+    Unique {
+        /// Name of the attribute.
+        attribute: String,
+    },
+    /// Only where the value matches: text with `*` for any run of characters.
+    Like {
+        /// Name of the attribute.
+        attribute: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// Evenly over the values that agents have: no value gets a task while another has fewer and could take one.
+    Spread {
+        /// Name of the attribute.
+        attribute: String,
+    },
+}
+
+/// A task to launch: the command, what it needs, and how to tell whether it works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// For people; tasks of one group share it.
+    pub name: String,
+    /// What to execute.
+    pub command: Command,
+    /// Guaranteed processor time.
+    pub cpus: Cpus,
+    /// Caps processor time; without it the task may burst into idle cores.
+    pub cpu_limit: Option<Cpus>,
+    /// Memory, a hard limit.
+    pub mem: Bytes,
+    /// Disk.
+    pub disk: Bytes,
+    /// Most processes and threads.
+    pub pids_limit: Option<u32>,
+    /// Ports.
+    pub ports: Vec<PortRequest>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// The user to run as; the agent's default otherwise.
+    pub user: Option<String>,
+    /// Files to fetch first.
+    pub artifacts: Vec<Artifact>,
+    /// Ways to tell whether it works.
+    pub health: Vec<HealthSpec>,
+    /// Where it may run.
+    pub constraints: Vec<Constraint>,
+    /// From SIGTERM to SIGKILL; the agent's default otherwise.
+    pub kill_grace: Option<Duration>,
+    /// Free for the framework and for people.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl TaskSpec {
+    /// A line for `/bin/sh -c`, with 0.1 cpus and 32 MiB.
+    pub fn shell(line: impl Into<String>) -> Self {
+        Self::command(Command::Shell(line.into()))
+    }
+
+    /// A program and its arguments, with 0.1 cpus and 32 MiB.
+    pub fn exec<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self::command(Command::Exec(argv.into_iter().map(Into::into).collect()))
+    }
+
+    fn command(command: Command) -> Self {
+        Self {
+            name: "task".to_owned(),
+            command,
+            cpus: Cpus::from_millis(100).unwrap_or_default(),
+            cpu_limit: None,
+            mem: Bytes::mib(32),
+            disk: Bytes::ZERO,
+            pids_limit: None,
+            ports: Vec::new(),
+            env: BTreeMap::new(),
+            user: None,
+            artifacts: Vec::new(),
+            health: Vec::new(),
+            constraints: Vec::new(),
+            kill_grace: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Named, for people.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// With so much guaranteed processor time.
+    #[must_use]
+    pub fn cpus(mut self, cpus: Cpus) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// With so much memory.
+    #[must_use]
+    pub fn mem(mut self, mem: Bytes) -> Self {
+        self.mem = mem;
+        self
+    }
+
+    /// With one more port, of any number.
+    #[must_use]
+    pub fn port(mut self, name: impl Into<String>) -> Self {
+        self.ports.push(PortRequest { name: name.into(), number: None });
+        self
+    }
+
+    /// With one more variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+}

@@ -1,0 +1,122 @@
+//! What a scheduler sees: its own tasks, the agents, the time.
+//!
+//! Kept by the driver: updates applied, lost agents marked. Nothing here decides.
+
+use std::collections::BTreeMap;
+
+use divvy_proto::api;
+use divvy_proto::ids::{AgentId, Hostname, TaskId};
+use divvy_proto::task::{TaskInfo, TaskState, TaskStatus};
+use divvy_proto::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A task as its framework knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// What was launched.
+    pub info: TaskInfo,
+    /// Where.
+    pub agent_id: AgentId,
+    /// On which machine.
+    pub hostname: Hostname,
+    /// The latest that is known. Before the first update: STAGING, since the Accept.
+    pub status: TaskStatus,
+    /// When it was put into an Accept.
+    pub launched_at: Timestamp,
+    /// When it was first RUNNING.
+    pub running_since: Option<Timestamp>,
+    /// A kill was asked for and its end is not yet known.
+    pub killing: bool,
+}
+
+impl Task {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &TaskId {
+        &self.info.id
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> TaskState {
+        self.status.state
+    }
+
+    /// Whether it has not ended, as far as is known: UNREACHABLE counts, as it may still run.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.status.state.is_terminal()
+    }
+
+    /// RUNNING, and healthy where it has health checks.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.state() == TaskState::Running
+            && !self.killing
+            && (self.info.health.is_empty() || self.status.healthy == Some(true))
+    }
+}
+
+/// The framework's own tasks, all agents, and the time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    pub(crate) now: Timestamp,
+    pub(crate) connected: bool,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) agents: BTreeMap<AgentId, api::Agent>,
+}
+
+impl View {
+    /// A view for a test of a scheduler: at this time, connected, with these tasks and agents.
+    #[must_use]
+    pub fn of(
+        now: Timestamp,
+        tasks: impl IntoIterator<Item = Task>,
+        agents: impl IntoIterator<Item = api::Agent>,
+    ) -> Self {
+        let tasks = tasks.into_iter().map(|task| (task.info.id.clone(), task)).collect();
+        let agents = agents.into_iter().map(|agent| (agent.id.clone(), agent)).collect();
+        Self { now, connected: true, tasks, agents }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Whether the master can be reached. While it cannot, actions are kept and tasks run on.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.connected
+    }
+
+    /// All tasks that are not forgotten, by id.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// One task.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<&Task> {
+        self.tasks.get(id)
+    }
+
+    /// How many tasks have not ended.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.tasks().filter(|task| task.is_live()).count()
+    }
+
+    /// All agents that the master knows, for placement and for explaining why something waits. Empty before the first
+    /// answer of the master.
+    pub fn agents(&self) -> impl Iterator<Item = &api::Agent> {
+        self.agents.values()
+    }
+
+    /// One agent.
+    #[must_use]
+    pub fn agent(&self, id: &AgentId) -> Option<&api::Agent> {
+        self.agents.get(id)
+    }
+}
