@@ -1,1 +1,4 @@
 //! placeholder
+
+pub mod container;
+pub mod shim;

@@ -1,0 +1,158 @@
+//! What a container is made from, and what is then known of it: plain data, checked where it enters.
+//!
+//! Not here: how any of it is done.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use divvy_proto::task::ExitStatus;
+use divvy_proto::{Bytes, Cpus, Hostname, Invalid, Timestamp};
+use serde::{Deserialize, Serialize};
+
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $longest:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks a name.
+            ///
+            /// # Errors
+            /// The text is empty, too long, or could not be the name of a file.
+            pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
+                let text = text.into();
+                let stray = |c: char| c == '/' || c == '\\' || c == ':' || c.is_control() || c.is_whitespace();
+                let bad = text.is_empty() || text.len() > $longest || text.starts_with('.') || text.chars().any(stray);
+                if bad { Err(Invalid::new($field, text, $expected)) } else { Ok(Self(text)) }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+checked_text!(
+    /// A container of this agent. It names directories and cgroups, so it is at most 200 bytes, has no slash, colon or
+    /// space, and does not begin with a dot.
+    ContainerId,
+    "container_id",
+    200,
+    "1 to 200 characters without slashes, colons or spaces, and no dot in front"
+);
+checked_text!(
+    /// A user by the name that the host's user database has for it.
+    UserName,
+    "user",
+    32,
+    "the name of a user of this host"
+);
+
+/// Everything that makes a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Unique on this agent for as long as the container has not been destroyed.
+    pub id: ContainerId,
+    /// What the container sees as its host's name; at most 63 bytes (`sethostname`).
+    pub hostname: Hostname,
+    /// An existing directory: the working directory, writable, seen at this very path. It and what lies in it are given
+    /// to `user`. It outlives the container.
+    pub sandbox: PathBuf,
+    /// The program and its arguments. A program without a slash is searched in the `PATH` of `env`.
+    pub argv: Vec<String>,
+    /// The whole environment; nothing is added and nothing inherited.
+    pub env: BTreeMap<String, String>,
+    /// Whom the program runs as.
+    pub user: UserName,
+    /// Processor time that it gets when everyone wants some; it may burst into idle cores.
+    pub cpus: Cpus,
+    /// Processor time that it never exceeds.
+    pub cpu_limit: Option<Cpus>,
+    /// Memory, with swap, that it never exceeds.
+    pub memory: Bytes,
+    /// Processes and threads that it never exceeds.
+    pub pids: u32,
+}
+
+/// A container whose program has been executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The first process as the host sees it; inside it is pid 1.
+    pub pid: u32,
+}
+
+/// The kernel killed processes of a container for memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oom {
+    /// What it was allowed.
+    pub limit: Bytes,
+    /// The most that it used.
+    pub peak: Bytes,
+}
+
+/// The end of a container's first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exited {
+    /// How it ended; `None` if its shim was killed, so that nobody knows.
+    pub status: Option<ExitStatus>,
+    /// Present if the kernel killed processes of it for memory, and it did not end with success all the same.
+    pub oom: Option<Oom>,
+    /// When it ended, or when it was found to have ended.
+    pub at: Timestamp,
+}
+
+/// What can be found out about a container at any time, also by an agent that did not start it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Its first process runs.
+    Running {
+        /// As the host sees it.
+        pid: u32,
+    },
+    /// Its first process has ended.
+    Exited(Exited),
+    /// There is none, its launch never got to its program, or the machine has been rebooted under it.
+    Absent,
+}
+
+/// What came of a command that was run inside a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecResult {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The last 4 KiB of what it printed on stdout and stderr.
+    pub output: String,
+}
