@@ -8,6 +8,8 @@
 //! state machine; [`divvy_proto::scheduler`] is the raw stream of calls and events.
 
 mod actions;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod offer;
 mod scheduler;
 mod task_spec;
