@@ -10,6 +10,7 @@ pub mod api;
 pub mod attributes;
 mod error;
 pub mod ids;
+pub mod pb;
 pub mod quantity;
 pub mod ranges;
 pub mod resources;
