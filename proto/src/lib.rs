@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod api;
 pub mod attributes;
+pub mod convert;
 mod error;
 pub mod ids;
 pub mod pb;

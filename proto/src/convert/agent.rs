@@ -1,0 +1,177 @@
+//! What agents and the master say to each other.
+
+use super::resources::{from_attributes, to_attributes};
+use super::{field, limits};
+use crate::agent::{AgentInfo, AgentMessage, MasterMessage};
+use crate::error::Invalid;
+use crate::ids::Epoch;
+use crate::pb;
+
+impl From<AgentInfo> for pb::AgentInfo {
+    fn from(agent: AgentInfo) -> Self {
+        Self {
+            id: agent.id.map(Into::into),
+            hostname: agent.hostname.into(),
+            url: agent.url,
+            address: agent.address,
+            resources: Some(agent.resources.into()),
+            attributes: from_attributes(agent.attributes),
+            version: agent.version,
+        }
+    }
+}
+
+impl TryFrom<pb::AgentInfo> for AgentInfo {
+    type Error = Invalid;
+    fn try_from(wire: pb::AgentInfo) -> Result<Self, Invalid> {
+        let attributes = to_attributes(wire.attributes)?;
+        if let Some(value) = attributes.get("hostname") {
+            return Err(Invalid::new(
+                "attributes[hostname]",
+                value,
+                "another name: every agent has this one",
+            ));
+        }
+        Ok(Self {
+            id: field::parsed_opt("id", wire.id.as_ref())?,
+            hostname: field::parsed("hostname", &wire.hostname)?,
+            url: field::text("url", wire.url, limits::URL)?,
+            address: field::text("address", wire.address, limits::NAME)?,
+            resources: field::message("resources", wire.resources)?,
+            attributes,
+            version: field::text("version", wire.version, limits::NAME)?,
+        })
+    }
+}
+
+impl From<AgentMessage> for pb::AgentMessage {
+    fn from(message: AgentMessage) -> Self {
+        use pb::agent_message::Message as Wire;
+        let message = match message {
+            AgentMessage::Register { agent, tasks } => {
+                Wire::Register(pb::Register { agent: Some(agent.into()), tasks: field::to_list(tasks) })
+            }
+            AgentMessage::Pong => Wire::Pong(pb::Pong {}),
+            AgentMessage::Update { framework_id, status } => Wire::Update(pb::AgentUpdate {
+                framework_id: framework_id.into(),
+                status: Some(status.into()),
+            }),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<pb::AgentMessage> for AgentMessage {
+    type Error = Invalid;
+    fn try_from(wire: pb::AgentMessage) -> Result<Self, Invalid> {
+        use pb::agent_message::Message as Wire;
+        match field::required("message", wire.message)? {
+            Wire::Register(message) => register(message).map_err(|e| e.within("register")),
+            Wire::Pong(pb::Pong {}) => Ok(Self::Pong),
+            Wire::Update(message) => update(message).map_err(|e| e.within("update")),
+        }
+    }
+}
+
+fn register(message: pb::Register) -> Result<AgentMessage, Invalid> {
+    let agent = field::message("agent", message.agent)?;
+    Ok(AgentMessage::Register { agent, tasks: field::list("tasks", message.tasks, limits::TASKS)? })
+}
+
+fn update(message: pb::AgentUpdate) -> Result<AgentMessage, Invalid> {
+    let framework_id = field::parsed("framework_id", &message.framework_id)?;
+    Ok(AgentMessage::Update { framework_id, status: field::message("status", message.status)? })
+}
+
+impl From<MasterMessage> for pb::MasterMessage {
+    fn from(message: MasterMessage) -> Self {
+        use pb::master_message::Message as Wire;
+        let message = match message {
+            MasterMessage::Registered { agent_id, epoch, ping_interval } => {
+                Wire::Registered(pb::Registered {
+                    agent_id: agent_id.into(),
+                    epoch: epoch.0,
+                    ping_interval_ms: field::ms(ping_interval),
+                })
+            }
+            MasterMessage::Ping => Wire::Ping(pb::Ping {}),
+            MasterMessage::Launch { framework_id, framework_name, task } => Wire::Launch(pb::LaunchTask {
+                framework_id: framework_id.into(),
+                framework_name,
+                task: Some(task.into()),
+            }),
+            MasterMessage::Kill { framework_id, task_id, grace } => Wire::Kill(pb::KillAgentTask {
+                framework_id: framework_id.into(),
+                task_id: task_id.into(),
+                grace_ms: grace.map(field::ms),
+            }),
+            MasterMessage::Acknowledge { framework_id, task_id, update_id } => {
+                Wire::Acknowledge(pb::AcknowledgeUpdate {
+                    framework_id: framework_id.into(),
+                    task_id: task_id.into(),
+                    update_id: update_id.into(),
+                })
+            }
+            MasterMessage::ShutdownFramework { framework_id } => {
+                Wire::ShutdownFramework(pb::ShutdownFramework { framework_id: framework_id.into() })
+            }
+            MasterMessage::Error(error) => Wire::Error(error.into()),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<pb::MasterMessage> for MasterMessage {
+    type Error = Invalid;
+    fn try_from(wire: pb::MasterMessage) -> Result<Self, Invalid> {
+        use pb::master_message::Message as Wire;
+        let (name, message) = match field::required("message", wire.message)? {
+            Wire::Registered(message) => ("registered", registered(&message)),
+            Wire::Ping(pb::Ping {}) => return Ok(Self::Ping),
+            Wire::Launch(message) => ("launch", launch(message)),
+            Wire::Kill(message) => ("kill", kill(&message)),
+            Wire::Acknowledge(message) => ("acknowledge", acknowledge(&message)),
+            Wire::ShutdownFramework(message) => ("shutdown_framework", shutdown(&message)),
+            Wire::Error(error) => return Ok(Self::Error(field::inner("error", error)?)),
+        };
+        message.map_err(|e| e.within(name))
+    }
+}
+
+fn registered(message: &pb::Registered) -> Result<MasterMessage, Invalid> {
+    Ok(MasterMessage::Registered {
+        agent_id: field::parsed("agent_id", &message.agent_id)?,
+        epoch: Epoch(message.epoch),
+        ping_interval: field::some_time("ping_interval", message.ping_interval_ms)?,
+    })
+}
+
+fn launch(message: pb::LaunchTask) -> Result<MasterMessage, Invalid> {
+    Ok(MasterMessage::Launch {
+        framework_id: field::parsed("framework_id", &message.framework_id)?,
+        framework_name: field::text("framework_name", message.framework_name, limits::NAME)?,
+        task: field::message("task", message.task)?,
+    })
+}
+
+fn kill(message: &pb::KillAgentTask) -> Result<MasterMessage, Invalid> {
+    Ok(MasterMessage::Kill {
+        framework_id: field::parsed("framework_id", &message.framework_id)?,
+        task_id: field::parsed("task_id", &message.task_id)?,
+        grace: field::duration_opt("grace", message.grace_ms)?,
+    })
+}
+
+fn acknowledge(message: &pb::AcknowledgeUpdate) -> Result<MasterMessage, Invalid> {
+    Ok(MasterMessage::Acknowledge {
+        framework_id: field::parsed("framework_id", &message.framework_id)?,
+        task_id: field::parsed("task_id", &message.task_id)?,
+        update_id: field::parsed("update_id", &message.update_id)?,
+    })
+}
+
+fn shutdown(message: &pb::ShutdownFramework) -> Result<MasterMessage, Invalid> {
+    Ok(MasterMessage::ShutdownFramework {
+        framework_id: field::parsed("framework_id", &message.framework_id)?,
+    })
+}
