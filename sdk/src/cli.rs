@@ -76,7 +76,6 @@ impl Context {
     }
 
     /// A request to the master: `path` begins with a slash.
-    #[must_use]
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.master))
     }

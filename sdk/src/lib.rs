@@ -10,12 +10,16 @@
 mod actions;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod framework;
 mod offer;
+pub mod placement;
 mod scheduler;
+pub mod spec;
 mod task_spec;
 mod view;
 
 pub use actions::{Actions, Kill, Write};
+pub use framework::{Error, Framework, Handle, Running, Stopped};
 pub use offer::{Accept, Offer};
 pub use scheduler::Scheduler;
 pub use task_spec::{Constraint, HealthSpec, PortRequest, ProbeSpec, TaskSpec};

@@ -15,7 +15,7 @@ use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::OfferInfo;
 use divvy_proto::task::{HealthCheck, Probe, TaskInfo, TaskPort};
 
-use crate::task_spec::{HealthSpec, ProbeSpec, TaskSpec};
+use crate::task_spec::{HealthSpec, PortRequest, ProbeSpec, TaskSpec};
 
 /// Resources of one agent that may be used now. Not `Clone`: what is taken from it is gone, and what is left when it is dropped
 /// is declined.
@@ -130,30 +130,31 @@ impl Offer {
         }
     }
 
-    /// What the task would be charged with here, with its ports in the order of the spec.
     fn assign(&self, spec: &TaskSpec) -> Result<(Resources, Vec<TaskPort>), Shortage> {
-        let scalars = Resources::new().with_cpus(spec.cpus).with_mem(spec.mem).with_disk(spec.disk);
-        if let Some(shortage) = self.rest.shortage(&scalars) {
-            return Err(shortage);
-        }
-        let fixed =
-            RangeSet::from_ranges(spec.ports.iter().filter_map(|p| p.number).map(|n| (n.into(), n.into())));
-        let free = self.rest.ports().difference(&fixed);
-        if !self.rest.ports().contains(&fixed) {
-            return Err(shortage("ports", &fixed, self.rest.ports()));
-        }
-        let dynamic = spec.ports.iter().filter(|port| port.number.is_none()).count();
-        let chosen = free.take_lowest(dynamic).ok_or_else(|| shortage("ports", dynamic, free.count()))?;
-        let mut numbers = chosen.iter().filter_map(|number| u16::try_from(number).ok());
-        let ports: Vec<TaskPort> = spec
-            .ports
-            .iter()
-            .filter_map(|port| {
-                Some(TaskPort { name: port.name.clone(), number: port.number.or_else(|| numbers.next())? })
-            })
-            .collect();
-        Ok((scalars.with_ports(fixed.union(&chosen)), ports))
+        assign(&self.rest, spec)
     }
+}
+
+/// What the task would be charged with here, with its ports in the order of the spec.
+pub(crate) fn assign(rest: &Resources, spec: &TaskSpec) -> Result<(Resources, Vec<TaskPort>), Shortage> {
+    let scalars = Resources::new().with_cpus(spec.cpus).with_mem(spec.mem).with_disk(spec.disk);
+    if let Some(shortage) = rest.shortage(&scalars) {
+        return Err(shortage);
+    }
+    let fixed = spec.ports.iter().filter_map(|port| port.number).map(|number| (number.into(), number.into()));
+    let fixed = RangeSet::from_ranges(fixed);
+    if !rest.ports().contains(&fixed) {
+        return Err(shortage("ports", &fixed, rest.ports()));
+    }
+    let free = rest.ports().difference(&fixed);
+    let dynamic = spec.ports.iter().filter(|port| port.number.is_none()).count();
+    let chosen = free.take_lowest(dynamic).ok_or_else(|| shortage("ports", dynamic, free.count()))?;
+    let mut numbers = chosen.iter().filter_map(|number| u16::try_from(number).ok());
+    let numbered = |port: &PortRequest| {
+        Some(TaskPort { name: port.name.clone(), number: port.number.or_else(|| numbers.next())? })
+    };
+    let ports = spec.ports.iter().filter_map(numbered).collect();
+    Ok((scalars.with_ports(fixed.union(&chosen)), ports))
 }
 
 fn shortage(dimension: &str, wanted: impl ToString, available: impl ToString) -> Shortage {

@@ -1,6 +1,7 @@
 //! A task as a framework describes it before it knows where it will run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use divvy_proto::quantity::{Bytes, Cpus};
@@ -74,6 +75,17 @@ pub enum Constraint {
     },
 }
 
+/// As explanations show it: `hostname unique`, `rack like "r*"`.
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unique { attribute } => write!(f, "{attribute} unique"),
+            Self::Like { attribute, pattern } => write!(f, "{attribute} like {pattern:?}"),
+            Self::Spread { attribute } => write!(f, "{attribute} spread"),
+        }
+    }
+}
+
 /// A task to launch: the command, what it needs, and how to tell whether it works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -120,7 +132,7 @@ impl TaskSpec {
         Self::command(Command::Exec(argv.into_iter().map(Into::into).collect()))
     }
 
-    fn command(command: Command) -> Self {
+    pub(crate) fn command(command: Command) -> Self {
         Self {
             name: "task".to_owned(),
             command,

@@ -1,0 +1,317 @@
+//! Where a task may and should run, over the full inventory of agents, so that every framework places alike and can explain
+//! itself.
+//!
+//! Not here: which task comes first, and when to launch it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use divvy_proto::api::{Agent, AgentState};
+use divvy_proto::attributes::Attributes;
+use divvy_proto::ids::Hostname;
+use divvy_proto::resources::Shortage;
+use serde::{Deserialize, Serialize};
+
+use crate::offer::assign;
+use crate::{Constraint, Offer, Task, TaskSpec, View};
+
+/// Where a task of the same group runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAt<'a> {
+    /// Its machine.
+    pub hostname: &'a Hostname,
+    /// The attributes of its agent.
+    pub attributes: &'a Attributes,
+}
+
+impl PeerAt<'_> {
+    fn value(&self, attribute: &str) -> Option<String> {
+        value(self.hostname, self.attributes, attribute)
+    }
+}
+
+/// An attribute's value as constraints compare it. `hostname` is one that every agent has.
+fn value(hostname: &Hostname, attributes: &Attributes, attribute: &str) -> Option<String> {
+    match attribute {
+        "hostname" => Some(hostname.to_string()),
+        _ => attributes.get(attribute).map(ToString::to_string),
+    }
+}
+
+/// Whether a task with these constraints may run on such an agent beside its peers. `Spread` is not judged here, as it needs
+/// the inventory: see [`Placement`].
+///
+/// # Errors
+/// The constraint that stands in the way, for people.
+pub fn allows(
+    constraints: &[Constraint],
+    hostname: &Hostname,
+    attributes: &Attributes,
+    peers: &[PeerAt<'_>],
+) -> Result<(), String> {
+    constraints.iter().try_for_each(|constraint| allows_one(constraint, hostname, attributes, peers))
+}
+
+fn allows_one(
+    constraint: &Constraint,
+    hostname: &Hostname,
+    attributes: &Attributes,
+    peers: &[PeerAt<'_>],
+) -> Result<(), String> {
+    let (Constraint::Unique { attribute } | Constraint::Like { attribute, .. } | Constraint::Spread { attribute }) =
+        constraint;
+    let Some(here) = value(hostname, attributes, attribute) else {
+        return Err(format!("{constraint}: the agent has no {attribute}"));
+    };
+    match constraint {
+        Constraint::Unique { .. } if peers.iter().any(|peer| peer.value(attribute).as_ref() == Some(&here)) => {
+            Err(format!("{constraint}: taken"))
+        }
+        Constraint::Like { pattern, .. } if !matches(pattern, &here) => Err(constraint.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether text matches a pattern in which `*` stands for any run of characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut rest) = text.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = tail.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        // The first place is as good as any: what follows may begin anywhere after it.
+        let Some(at) = rest.find(part) else { return false };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last)
+}
+
+/// Why a task waits: every agent is counted once, under the first reason that stands in its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// How many agents there are.
+    pub agents: usize,
+    /// How many are not active.
+    pub not_active: usize,
+    /// How many each constraint excludes.
+    pub constraint: BTreeMap<String, usize>,
+    /// How many could never take it, by the scarce dimension.
+    pub too_small: BTreeMap<String, usize>,
+    /// How many have too little left now, by the scarce dimension.
+    pub busy: BTreeMap<String, usize>,
+    /// All that in one sentence, for people.
+    pub summary: String,
+}
+
+impl Waiting {
+    /// How many agents could take it now.
+    #[must_use]
+    pub fn could(&self) -> usize {
+        let counted: usize =
+            [&self.constraint, &self.too_small, &self.busy].into_iter().flat_map(BTreeMap::values).sum();
+        self.agents.saturating_sub(self.not_active + counted)
+    }
+}
+
+/// What stands in an agent's way.
+enum Obstacle {
+    NotActive,
+    Constraint(String),
+    TooSmall(Shortage),
+    Busy(Shortage),
+}
+
+/// One task's prospects: the constraints of its spec against the inventory and the group's live tasks.
+#[derive(Debug)]
+pub struct Placement<'a> {
+    spec: &'a TaskSpec,
+    view: &'a View,
+    peers: Vec<PeerAt<'a>>,
+    /// For each `Spread` of the spec, by attribute.
+    spreads: BTreeMap<&'a str, Spread>,
+}
+
+/// How evenly a group lies over an attribute's values.
+#[derive(Debug, Default)]
+struct Spread {
+    peers: BTreeMap<String, usize>,
+    /// Values that could take one more now.
+    open: BTreeSet<String>,
+}
+
+impl Spread {
+    fn count(&self, value: &str) -> usize {
+        self.peers.get(value).copied().unwrap_or(0)
+    }
+
+    fn allows(&self, value: &str) -> bool {
+        self.open.iter().map(|open| self.count(open)).min().is_none_or(|least| self.count(value) <= least)
+    }
+}
+
+impl<'a> Placement<'a> {
+    /// `peers` are the group's live tasks. Tasks of the same name that were taken from one of `offers` count too, so that several
+    /// can be placed in one turn: keep the offers together until all is placed.
+    pub fn new(spec: &'a TaskSpec, peers: &[&'a Task], view: &'a View, offers: &'a [Offer]) -> Self {
+        let taken = offers.iter().flat_map(|offer| {
+            let same = offer.taken().iter().filter(|task| task.name == spec.name);
+            same.map(|_| PeerAt { hostname: offer.hostname(), attributes: offer.attributes() })
+        });
+        let peers = peers.iter().map(|task| PeerAt {
+            hostname: &task.hostname,
+            attributes: view.agent(&task.agent_id).map_or(&NO_ATTRIBUTES, |agent| &agent.attributes),
+        });
+        let mut placement = Self { spec, view, peers: peers.chain(taken).collect(), spreads: BTreeMap::new() };
+        placement.spreads = placement.count_spreads();
+        placement
+    }
+
+    fn count_spreads(&self) -> BTreeMap<&'a str, Spread> {
+        let attributes = self.spec.constraints.iter().filter_map(|constraint| match constraint {
+            Constraint::Spread { attribute } => Some(attribute.as_str()),
+            _ => None,
+        });
+        let count = |attribute: &'a str| {
+            let mut spread = Spread::default();
+            for value in self.peers.iter().filter_map(|peer| peer.value(attribute)) {
+                *spread.peers.entry(value).or_default() += 1;
+            }
+            // Without the spreads themselves, which are still empty: every agent that could otherwise take it.
+            let open = self.view.agents().filter(|agent| self.obstacle(agent).is_none());
+            spread.open = open.filter_map(|agent| value(&agent.hostname, &agent.attributes, attribute)).collect();
+            (attribute, spread)
+        };
+        attributes.map(count).collect()
+    }
+
+    /// Whether the constraints let the task run on such an agent.
+    ///
+    /// # Errors
+    /// The constraint that stands in the way, for people.
+    pub fn allows(&self, hostname: &Hostname, attributes: &Attributes) -> Result<(), String> {
+        allows(&self.spec.constraints, hostname, attributes, &self.peers)?;
+        for (attribute, spread) in &self.spreads {
+            let here = value(hostname, attributes, attribute).unwrap_or_default();
+            if !spread.allows(&here) {
+                return Err(format!("{attribute} spread: others have fewer"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The best of the offers that fit and satisfy the constraints: where the fewest peers are, then where the least would be left.
+    #[must_use]
+    pub fn best(&self, offers: &[Offer]) -> Option<usize> {
+        let fits = |offer: &Offer| {
+            offer.fits(self.spec) && self.allows(offer.hostname(), offer.attributes()).is_ok()
+        };
+        let rank = |offer: &Offer| {
+            let peers = self.peers.iter().filter(|peer| peer.hostname == offer.hostname()).count();
+            (peers, offer.remaining().cpus(), offer.remaining().mem(), offer.id())
+        };
+        let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer));
+        fitting.min_by_key(|(_, offer)| rank(offer)).map(|(at, _)| at)
+    }
+
+    /// Why the task waits.
+    #[must_use]
+    pub fn explain(&self) -> Waiting {
+        let mut waiting = Waiting::default();
+        let mut shortages = Vec::new();
+        for agent in self.view.agents() {
+            waiting.agents += 1;
+            match self.obstacle(agent) {
+                None => {}
+                Some(Obstacle::NotActive) => waiting.not_active += 1,
+                Some(Obstacle::Constraint(text)) => *waiting.constraint.entry(text).or_default() += 1,
+                Some(Obstacle::TooSmall(shortage)) => {
+                    *waiting.too_small.entry(shortage.dimension.clone()).or_default() += 1;
+                    shortages.push((agent, shortage));
+                }
+                Some(Obstacle::Busy(shortage)) => {
+                    *waiting.busy.entry(shortage.dimension.clone()).or_default() += 1;
+                }
+            }
+        }
+        waiting.summary = summary(&waiting, &shortages);
+        waiting
+    }
+
+    /// The first thing that stands in the way, hardest first.
+    fn obstacle(&self, agent: &Agent) -> Option<Obstacle> {
+        if agent.state != AgentState::Active {
+            return Some(Obstacle::NotActive);
+        }
+        if let Err(shortage) = assign(&agent.resources.total, self.spec) {
+            return Some(Obstacle::TooSmall(shortage));
+        }
+        if let Err(text) = self.allows(&agent.hostname, &agent.attributes) {
+            return Some(Obstacle::Constraint(text));
+        }
+        let free = agent.resources.total.saturating_sub(&agent.resources.used);
+        assign(&free, self.spec).err().map(Obstacle::Busy)
+    }
+}
+
+static NO_ATTRIBUTES: Attributes = Attributes(BTreeMap::new());
+
+/// The best of the offers that fit the task and satisfy its constraints: see [`Placement::new`] and [`Placement::best`].
+#[must_use]
+pub fn place(spec: &TaskSpec, peers: &[&Task], view: &View, offers: &[Offer]) -> Option<usize> {
+    Placement::new(spec, peers, view, offers).best(offers)
+}
+
+/// Why the task waits: see [`Waiting`].
+#[must_use]
+pub fn explain(spec: &TaskSpec, peers: &[&Task], view: &View) -> Waiting {
+    Placement::new(spec, peers, view, &[]).explain()
+}
+
+fn summary(waiting: &Waiting, too_small: &[(&Agent, Shortage)]) -> String {
+    let agents = waiting.agents;
+    let of_all = if agents == 1 { "the only agent".to_owned() } else { format!("all {agents} agents") };
+    if agents == 0 {
+        return "waiting for the inventory: no agent is known".to_owned();
+    }
+    if waiting.could() > 0 {
+        return format!("waiting for offers: {} of {agents} agents could take it", waiting.could());
+    }
+    if waiting.not_active == agents {
+        return format!("{of_all} not active");
+    }
+    if let Some((agent, shortage)) = too_small.first()
+        && too_small.len() + waiting.not_active == agents
+    {
+        return largest(agents, too_small, agent, shortage);
+    }
+    let mut reasons = Vec::new();
+    let count = |count: usize| if count == agents { of_all.clone() } else { format!("{count} of {agents} agents") };
+    for (text, number) in &waiting.constraint {
+        reasons.push(format!("constraint {text} on {}", count(*number)));
+    }
+    for (dimension, number) in &waiting.busy {
+        reasons.push(format!("too little {dimension} left on {}", count(*number)));
+    }
+    for (dimension, number) in &waiting.too_small {
+        reasons.push(format!("needs more {dimension} than {} have", count(*number)));
+    }
+    if waiting.not_active > 0 {
+        reasons.push(format!("{} not active", count(waiting.not_active)));
+    }
+    reasons.join("; ")
+}
+
+/// `needs cpus=64: the largest of 3 agents has 2`.
+fn largest(agents: usize, too_small: &[(&Agent, Shortage)], first: &Agent, shortage: &Shortage) -> String {
+    let amount = |agent: &Agent| {
+        let scalars: BTreeMap<&str, i64> = agent.resources.total.scalars().collect();
+        scalars.get(shortage.dimension.as_str()).copied().unwrap_or(0)
+    };
+    let same = too_small.iter().filter(|(_, other)| other.dimension == shortage.dimension);
+    let most = same.max_by_key(|(agent, _)| amount(agent));
+    let available = most.map_or(&shortage.available, |(_, shortage)| &shortage.available);
+    let Shortage { dimension, wanted, .. } = shortage;
+    match agents {
+        1 => format!("needs {dimension}={wanted}: the only agent, {}, has {available}", first.hostname),
+        _ => format!("needs {dimension}={wanted}: the largest of {agents} agents has {available}"),
+    }
+}
