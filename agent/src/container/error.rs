@@ -86,6 +86,24 @@ pub enum RuntimeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The kernel refused to change, read or remove a container's cgroup.
+    #[error("container {id}: {why}")]
+    Cgroup {
+        /// Which container.
+        id: ContainerId,
+        /// On which file, and what the kernel said.
+        why: String,
+    },
+    /// A container's shim cannot be started or spoken to.
+    #[error("container {id}: cannot {what} its shim: {source}")]
+    Shim {
+        /// Which container.
+        id: ContainerId,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Processes of a container outlive SIGKILL: most likely they hang in the kernel.
     #[error("container {id}: processes {pids:?} do not end after SIGKILL")]
     Unkillable {

@@ -2,18 +2,41 @@
 //!
 //! Not here: when to launch, kill or report; that is the supervisor's. Not here either: images and networks.
 
+mod cgroup;
+mod command;
 mod error;
+mod isolators;
+mod link;
+mod plan;
 mod spec;
+mod sys;
+
+// What the shim is made of.
+pub(crate) use cgroup::detect as cgroups;
+pub(crate) use isolators::{CLONE_FLAGS, enter, isolate};
+pub(crate) use link::{ExecReport, ExecRequest, Greeting, Report};
+pub(crate) use plan::{Plan, Record, Running, boot_id};
+pub(crate) use sys::{Cloned, clone, pidfd_open, pidfd_signal, prctl};
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use divvy_proto::api::Usage;
+use divvy_proto::{Bytes, Timestamp};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub use nix::sys::signal::Signal;
 
+use cgroup::{Group, KillError};
+use command::ExecFailure;
 pub use error::{LaunchError, RuntimeError};
+use isolators::Host;
+use link::Link;
 pub use spec::{ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, Started, UserName};
 
 /// Where a runtime keeps what it must not lose, and how it starts a shim.
@@ -34,8 +57,14 @@ pub struct RuntimeConfig {
 /// Launches and ends containers, and finds those again that an earlier agent launched. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    config: Arc<RuntimeConfig>,
+    host: Arc<Host>,
 }
+
+/// The least memory in which a process can be set up at all. The kernel charges page tables and stacks, too.
+const MEMORY_MIN: Bytes = Bytes::mib(2);
+
+/// How long a shim may take to end after its container's first process was killed.
+const SHIM_END: Duration = Duration::from_secs(10);
 
 impl Runtime {
     /// Checks that containers can run here at all.
@@ -43,33 +72,79 @@ impl Runtime {
     /// # Errors
     /// Says what is missing (root, a cgroup controller, a namespace) and what to do about it.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        Ok(Self { config: Arc::new(config) })
+        check_rights()?;
+        let cgroups = cgroup::detect().map_err(|missing| RuntimeError::Host {
+            missing,
+            remedy:
+                "mount cgroup2 with the controllers cpu, memory and pids, or their v1 trees and the freezer's"
+                    .to_owned(),
+        })?;
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+        created.map_err(file("create", &config.state_dir))?;
+        // The shim runs elsewhere, and symbolic links mean something else inside a container.
+        let state_dir = fs::canonicalize(&config.state_dir).map_err(file("find", &config.state_dir))?;
+        Ok(Self { host: Arc::new(Host { config: RuntimeConfig { state_dir, ..config }, cgroups }) })
     }
 
-    /// Makes a container and executes its program. Returns when `execve` has succeeded.
+    /// Makes a container and executes its program. Returns when `execve` has succeeded. If the future is dropped before
+    /// that, [`Runtime::destroy`] removes what there is by then.
     ///
     /// # Errors
     /// Why it was not started. Nothing is left of it then but what was in the sandbox.
     pub async fn launch(&self, spec: &ContainerSpec) -> Result<Started, LaunchError> {
-        let _ = &self.config;
-        Err(LaunchError::Exists(spec.id.clone()))
+        check_spec(spec)?;
+        let record = self.record(&spec.id);
+        match record.create() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(LaunchError::Exists(spec.id.clone()));
+            }
+            other => other.map_err(isolators::step_on("create", record.path()))?,
+        }
+        let plan = Plan {
+            group: self.group(&spec.id),
+            spec: spec.clone(),
+            entrance: cgroup::Entrance::default(),
+            layout: isolators::rootfs::Layout::default(),
+            identity: isolators::security::Identity::default(),
+        };
+        let launched = match self.blocking(move |host| prepare(host, plan)).await {
+            Ok(()) => command::run(&self.host.config, &record).await,
+            Err(error) => Err(error),
+        };
+        if launched.is_err()
+            && let Err(error) = self.destroy(&spec.id).await
+        {
+            tracing::warn!(container = %spec.id, %error, "a container that did not start cannot be removed");
+        }
+        launched
     }
 
     /// Waits for the end of a container's first process. Can be cancelled, repeated, and called by an agent that did not
     /// launch the container.
     ///
     /// # Errors
-    /// There is no such container.
+    /// There is no such container, or it was destroyed meanwhile before anyone could tell how it ended.
     pub async fn wait(&self, id: &ContainerId) -> Result<Exited, RuntimeError> {
-        Err(RuntimeError::NotRunning(id.clone()))
+        if let Some(mut link) = self.connect(id).await?
+            && let Some(exited) = link.exited().await.map_err(shim(id, "listen to"))?
+        {
+            return Ok(exited);
+        }
+        match self.remembered(id)? {
+            ContainerState::Exited(exited) => Ok(exited),
+            _ => Err(RuntimeError::NotRunning(id.clone())),
+        }
     }
 
     /// What is known of a container now.
     ///
     /// # Errors
     /// Its state cannot be read.
-    pub async fn state(&self, _id: &ContainerId) -> Result<ContainerState, RuntimeError> {
-        Ok(ContainerState::Absent)
+    pub async fn state(&self, id: &ContainerId) -> Result<ContainerState, RuntimeError> {
+        match self.connect(id).await? {
+            Some(link) => Ok(ContainerState::Running { pid: link.pid }),
+            None => self.remembered(id),
+        }
     }
 
     /// Every container that left something here: state or cgroups. What nobody claims is to be destroyed.
@@ -77,19 +152,49 @@ impl Runtime {
     /// # Errors
     /// The directories cannot be read.
     pub async fn list(&self) -> Result<Vec<ContainerId>, RuntimeError> {
-        Ok(Vec::new())
+        self.blocking(|host| {
+            let state_dir = &host.config.state_dir;
+            let entries = fs::read_dir(state_dir).map_err(file("list", state_dir))?;
+            let mut names: Vec<_> =
+                entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+            let groups = host.cgroups.children(&Group::new(&host.config.cgroup_parent, ""));
+            names.extend(groups.map_err(|error| RuntimeError::Host {
+                missing: error.to_string(),
+                remedy: "check the mounts below /sys/fs/cgroup".to_owned(),
+            })?);
+            names.sort();
+            names.dedup();
+            Ok(names.into_iter().filter_map(|name| ContainerId::new(name).ok()).collect())
+        })
+        .await
     }
 
     /// Sends a signal to a container's first process. It is not an error if that has ended.
     ///
     /// The kernel discards signals for which a pid 1 has no handler. So that SIGTERM ends `sleep` inside a container as it
-    /// does outside, a signal that would end the process by default and is neither caught nor ignored is carried out as
-    /// SIGKILL, and the end is reported as by the signal that was sent.
+    /// does outside, a signal that would end the process by default and is neither caught, ignored nor blocked is carried
+    /// out as SIGKILL, and the end is reported as by the signal that was sent.
     ///
     /// # Errors
-    /// The shim cannot be spoken to.
-    pub async fn signal(&self, id: &ContainerId, _signal: Signal) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotRunning(id.clone()))
+    /// There is no such container, or its shim cannot be spoken to.
+    pub async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), RuntimeError> {
+        match self.connect(id).await? {
+            Some(mut link) => link.signal(signal as i32).await.map(|_| ()).map_err(shim(id, "speak to")),
+            None => match self.remembered(id)? {
+                ContainerState::Exited(_) => Ok(()),
+                _ => Err(RuntimeError::NotRunning(id.clone())),
+            },
+        }
+    }
+
+    /// Changes the limits of a container that runs: `cpus`, `cpu_limit`, `memory` and `pids` of `spec`. The rest of it must
+    /// be what it was launched with.
+    ///
+    /// # Errors
+    /// There is no such container, or the kernel refuses a limit: less memory than is in use and cannot be reclaimed.
+    pub async fn update(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        let spec = spec.clone();
+        self.blocking(move |host| isolators::update(host, &spec)).await
     }
 
     /// Ends whatever runs in a container, and removes all that it has but its sandbox. Idempotent, and fit for what an
@@ -98,15 +203,30 @@ impl Runtime {
     /// # Errors
     /// Something resists; calling again is right.
     pub async fn destroy(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotRunning(id.clone()))
+        let shim = match self.connect(id).await? {
+            Some(link) => end(link).await.map_err(shim(id, "end"))?,
+            None => None,
+        };
+        let (id, record, group) = (id.clone(), self.record(id), self.group(id));
+        self.blocking(move |host| {
+            if let Some(shim) = shim {
+                reap(&shim);
+            }
+            host.cgroups.kill(&group).map_err(|error| unkillable(&id, error))?;
+            isolators::cleanup(host, &record, &id)?;
+            record.remove().map_err(file("remove", record.path()))
+        })
+        .await
     }
 
-    /// What a container uses now.
+    /// What a container uses now. Memory is without the page cache that the kernel could drop at once, as `docker stats` has
+    /// it.
     ///
     /// # Errors
-    /// It is not running, or its cgroup cannot be read.
+    /// It does not exist, or its cgroup cannot be read.
     pub async fn usage(&self, id: &ContainerId) -> Result<Usage, RuntimeError> {
-        Err(RuntimeError::NotRunning(id.clone()))
+        let usage = self.host.cgroups.usage(&self.group(id));
+        usage.map_err(|error| RuntimeError::Cgroup { id: id.clone(), why: error.to_string() })
     }
 
     /// Runs a command inside a container: its namespaces, cgroup, user, environment and sandbox.
@@ -117,9 +237,176 @@ impl Runtime {
     pub async fn exec(
         &self,
         id: &ContainerId,
-        _argv: &[String],
-        _timeout: Duration,
+        argv: &[String],
+        timeout: Duration,
     ) -> Result<ExecResult, RuntimeError> {
-        Err(RuntimeError::NotRunning(id.clone()))
+        let link = self.connect(id).await?.ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
+        let request = ExecRequest { pid: link.pid, argv: argv.to_vec() };
+        let result = command::exec(&self.host.config, &self.record(id), &request, timeout).await;
+        result.map_err(|failure| match failure {
+            ExecFailure::Timeout => RuntimeError::ExecTimeout(timeout),
+            ExecFailure::Launch(error) => RuntimeError::Exec(error),
+            ExecFailure::Helper(source) => {
+                RuntimeError::Shim { id: id.clone(), what: "run a command by", source }
+            }
+        })
+    }
+
+    fn record(&self, id: &ContainerId) -> Record {
+        Record::at(self.host.config.state_dir.join(id.as_str()))
+    }
+
+    fn group(&self, id: &ContainerId) -> Group {
+        Group::new(&self.host.config.cgroup_parent, id.as_str())
+    }
+
+    async fn connect(&self, id: &ContainerId) -> Result<Option<Link>, RuntimeError> {
+        Link::connect(&self.record(id)).await.map_err(shim(id, "connect to"))
+    }
+
+    /// What is on record of a container without a shim.
+    fn remembered(&self, id: &ContainerId) -> Result<ContainerState, RuntimeError> {
+        let record = self.record(id);
+        let unreadable = || file("read", record.path());
+        if let Some(exited) = record.exited().map_err(unreadable())? {
+            return Ok(ContainerState::Exited(exited));
+        }
+        match record.running().map_err(unreadable())? {
+            Some(running) if running.boot == boot_id().map_err(unreadable())? => {
+                let oom = self.host.cgroups.oom(&self.group(id)).ok().flatten();
+                Ok(ContainerState::Exited(Exited { status: None, oom, at: Timestamp::wall_clock() }))
+            }
+            _ => Ok(ContainerState::Absent),
+        }
+    }
+
+    /// Files of the kernel answer fast, but not always.
+    async fn blocking<T: Send + 'static, E: Send + From<Interrupted> + 'static>(
+        &self,
+        work: impl FnOnce(&Host) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let host = self.host.clone();
+        tokio::task::spawn_blocking(move || work(&host)).await.unwrap_or_else(|_| Err(Interrupted.into()))
+    }
+}
+
+/// The agent's runtime shuts down, and took a piece of work with it.
+struct Interrupted;
+
+impl From<Interrupted> for LaunchError {
+    fn from(_: Interrupted) -> Self {
+        Self::Step { what: "prepare the container".to_owned(), why: "the agent ends".to_owned() }
+    }
+}
+
+impl From<Interrupted> for RuntimeError {
+    fn from(_: Interrupted) -> Self {
+        Self::Host { missing: "the agent ends".to_owned(), remedy: "start it again".to_owned() }
+    }
+}
+
+fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RuntimeError {
+    let path = path.to_path_buf();
+    move |source| RuntimeError::File { what, path, source }
+}
+
+fn shim(id: &ContainerId, what: &'static str) -> impl FnOnce(io::Error) -> RuntimeError {
+    let id = id.clone();
+    move |source| RuntimeError::Shim { id, what, source }
+}
+
+fn unkillable(id: &ContainerId, error: KillError) -> RuntimeError {
+    match error {
+        KillError::Stuck(pids) => RuntimeError::Unkillable { id: id.clone(), pids },
+        error => RuntimeError::Cgroup { id: id.clone(), why: error.to_string() },
+    }
+}
+
+/// Root by name is not enough in a container that was given few capabilities.
+fn check_rights() -> Result<(), RuntimeError> {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let status = Path::new("/proc/self/status");
+    let text = fs::read_to_string(status).map_err(file("read", status))?;
+    let effective = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    if !nix::unistd::geteuid().is_root() || effective & SYS_ADMIN == 0 {
+        return Err(RuntimeError::Host {
+            missing: "this process is not root, or has no CAP_SYS_ADMIN".to_owned(),
+            remedy: "start the agent as root".to_owned(),
+        });
+    }
+    for namespace in ["mnt", "pid", "ipc", "uts", "cgroup"] {
+        if !Path::new("/proc/self/ns").join(namespace).exists() {
+            return Err(RuntimeError::Host {
+                missing: format!("the kernel has no {namespace} namespaces"),
+                remedy: "use a kernel that is built with them".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what could not be passed to the kernel, before anything is made.
+fn check_spec(spec: &ContainerSpec) -> Result<(), LaunchError> {
+    let refuse = |field: &str, value: String, why: &str| {
+        Err(LaunchError::Spec { field: field.to_owned(), value, why: why.to_owned() })
+    };
+    if spec.memory < MEMORY_MIN {
+        let why = format!("a container needs at least {MEMORY_MIN} to be set up in");
+        return refuse("memory", spec.memory.to_string(), &why);
+    }
+    if spec.pids == 0 {
+        return refuse("pids", spec.pids.to_string(), "the program itself is one");
+    }
+    if spec.hostname.as_str().len() > 63 {
+        return refuse("hostname", spec.hostname.to_string(), "the kernel takes at most 63 bytes");
+    }
+    if spec.argv.is_empty() {
+        return refuse("argv", "[]".to_owned(), "the program must be named");
+    }
+    if let Some(text) = spec.argv.iter().find(|text| text.contains('\0')) {
+        return refuse("argv", format!("{text:?}"), "arguments cannot contain a zero byte");
+    }
+    if let Some(name) = spec.env.iter().find_map(|(name, value)| bad_variable(name, value)) {
+        return refuse(
+            "env",
+            format!("{name:?}"),
+            "names cannot be empty or contain =, and nothing a zero byte",
+        );
+    }
+    Ok(())
+}
+
+fn bad_variable<'a>(name: &'a str, value: &str) -> Option<&'a str> {
+    (name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')).then_some(name)
+}
+
+/// The part of a launch that the agent does.
+fn prepare(host: &Host, mut plan: Plan) -> Result<(), LaunchError> {
+    let record = Record::at(host.config.state_dir.join(plan.spec.id.as_str()));
+    isolators::prepare(host, &record, &mut plan)?;
+    record.write_plan(&plan).map_err(isolators::step_on("write the plan in", record.path()))
+}
+
+/// Kills the first process, and with it everything in its pid namespace, and gives the shim time to note how it ended.
+async fn end(mut link: Link) -> io::Result<Option<OwnedFd>> {
+    let last_words = async {
+        if link.signal(Signal::SIGKILL as i32).await?.is_none() {
+            link.exited().await?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let ended = tokio::time::timeout(SHIM_END, last_words).await;
+    if let (Err(_), Some(shim)) = (ended, &link.shim) {
+        sys::pidfd_signal(shim.as_fd(), libc::SIGKILL)?;
+    }
+    Ok(link.shim)
+}
+
+/// Waits until a shim that has said its last word is no process any more.
+fn reap(shim: &OwnedFd) {
+    let timeout = PollTimeout::try_from(SHIM_END).unwrap_or(PollTimeout::MAX);
+    while poll(&mut [PollFd::new(shim.as_fd(), PollFlags::POLLIN)], timeout) == Err(nix::errno::Errno::EINTR)
+    {
     }
 }

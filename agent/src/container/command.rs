@@ -1,0 +1,157 @@
+//! Starting shims: one that keeps a container, or one that runs a command in a container that there is.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::RuntimeConfig;
+use super::error::LaunchError;
+use super::link::{ExecReport, ExecRequest, Report};
+use super::plan::Record;
+use super::spec::{ExecResult, Started};
+
+/// How much of a command's output is kept: what fits on a screen.
+const TAIL: usize = 4096;
+
+/// How long a helper may take to end once its command is to be killed.
+const HELPER_END: Duration = Duration::from_secs(5);
+
+/// A shim's command line says which container, and its environment nothing: both can be seen by others.
+fn command(config: &RuntimeConfig, verb: &str, record: &Record) -> io::Result<Command> {
+    let (program, arguments) = config
+        .shim
+        .split_first()
+        .ok_or_else(|| io::Error::other("no command to start it with is configured"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).arg(verb).arg(record.path()).env_clear();
+    Ok(command)
+}
+
+/// Starts the shim of a prepared container, and returns when it has executed the program.
+pub(super) async fn run(config: &RuntimeConfig, record: &Record) -> Result<Started, LaunchError> {
+    let lost = |error: io::Error| LaunchError::ShimLost(error.to_string());
+    let mut command = command(config, "run", record).map_err(lost)?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut shim = command.spawn().map_err(lost)?;
+    let mut report = Vec::new();
+    if let Some(mut stdout) = shim.stdout.take() {
+        stdout.read_to_end(&mut report).await.map_err(lost)?;
+    }
+    match serde_json::from_slice(&report) {
+        Ok(Report::Started(greeting)) => {
+            // It is reaped whenever it ends, if that is within this agent's life.
+            tokio::spawn(async move { shim.wait().await });
+            Ok(Started { pid: greeting.pid })
+        }
+        Ok(Report::Failed(error)) => {
+            shim.wait().await.map_err(lost)?;
+            Err(error)
+        }
+        Err(_) => Err(LaunchError::ShimLost(how(shim.wait().await))),
+    }
+}
+
+fn how(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|error| error.to_string(), |status| status.to_string())
+}
+
+/// Why a command in a container has no status.
+pub(super) enum ExecFailure {
+    Timeout,
+    Launch(LaunchError),
+    Helper(io::Error),
+}
+
+impl From<io::Error> for ExecFailure {
+    fn from(error: io::Error) -> Self {
+        Self::Helper(error)
+    }
+}
+
+/// Runs a command in a container. The helper kills it when its standard input ends, so also when this future is dropped.
+pub(super) async fn exec(
+    config: &RuntimeConfig,
+    record: &Record,
+    request: &ExecRequest,
+    timeout: Duration,
+) -> Result<ExecResult, ExecFailure> {
+    let mut command = command(config, "exec", record)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut helper = command.spawn()?;
+    let (mut stdin, stdout, stderr) = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
+    if let Some(stdin) = &mut stdin {
+        let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
+        line.push(b'\n');
+        stdin.write_all(&line).await?;
+    }
+    let mut output = Tail { stdout, kept: Vec::new() };
+    let mut report = Vec::new();
+    let ended = async {
+        let Some(mut stderr) = stderr else { return Ok(()) };
+        tokio::select! {
+            read = stderr.read_to_end(&mut report) => read.map(|_| ()),
+            error = output.keep() => Err(error),
+        }
+    };
+    let ended = tokio::time::timeout(timeout, ended).await;
+    drop(stdin);
+    end(helper).await?;
+    match ended {
+        Err(_) => Err(ExecFailure::Timeout),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(())) => match serde_json::from_slice(&report) {
+            Ok(ExecReport::Ended(status)) => Ok(ExecResult { status, output: output.rest().await }),
+            Ok(ExecReport::Failed(error)) => Err(ExecFailure::Launch(error)),
+            Err(error) => Err(io::Error::from(error).into()),
+        },
+    }
+}
+
+async fn end(mut helper: Child) -> io::Result<()> {
+    match tokio::time::timeout(HELPER_END, helper.wait()).await {
+        Ok(status) => status.map(|_| ()),
+        Err(_) => helper.kill().await,
+    }
+}
+
+/// The last of what a command prints.
+struct Tail {
+    stdout: Option<ChildStdout>,
+    kept: Vec<u8>,
+}
+
+impl Tail {
+    /// Reads on, and returns only with an error: the end of the output is not the end of the command.
+    async fn keep(&mut self) -> io::Error {
+        loop {
+            match self.read().await {
+                Ok(0) => self.stdout = None,
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        let Some(stdout) = &mut self.stdout else { return std::future::pending().await };
+        let count = stdout.read_buf(&mut self.kept).await?;
+        let surplus = self.kept.len().saturating_sub(TAIL);
+        self.kept.drain(..surplus);
+        Ok(count)
+    }
+
+    /// What the pipe holds when the command has ended. Whoever the command left behind may hold it open, so only what is
+    /// there is read.
+    async fn rest(mut self) -> String {
+        while self.stdout.is_some() {
+            let there = tokio::time::timeout(Duration::ZERO, self.read()).await;
+            if !matches!(there, Ok(Ok(1..))) {
+                break;
+            }
+        }
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}

@@ -1,0 +1,37 @@
+//! Limits on processor time, memory and processes: one cgroup per container.
+
+use std::fs;
+
+use super::{Host, Isolator, step, step_on};
+use crate::container::cgroup::{Group, Limits};
+use crate::container::plan::{Plan, Record};
+use crate::container::spec::{ContainerId, ContainerSpec};
+use crate::container::{LaunchError, RuntimeError};
+
+pub(super) struct Cgroup;
+
+impl Isolator for Cgroup {
+    fn prepare(&self, host: &Host, _record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
+        host.cgroups
+            .create(&plan.group, &Limits::of(&plan.spec))
+            .map_err(step(format!("limit container {}", plan.spec.id)))?;
+        plan.entrance = host.cgroups.entrance(&plan.group);
+        Ok(())
+    }
+
+    fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
+        plan.entrance.join.iter().try_for_each(|file| fs::write(file, "0").map_err(step_on("join", file)))
+    }
+
+    fn update(&self, host: &Host, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        let group = Group::new(&host.config.cgroup_parent, spec.id.as_str());
+        let updated = host.cgroups.update(&group, &Limits::of(spec));
+        updated.map_err(|error| RuntimeError::Cgroup { id: spec.id.clone(), why: error.to_string() })
+    }
+
+    fn cleanup(&self, host: &Host, _record: &Record, id: &ContainerId) -> Result<(), RuntimeError> {
+        let group = Group::new(&host.config.cgroup_parent, id.as_str());
+        let removed = host.cgroups.remove(&group);
+        removed.map_err(|error| RuntimeError::Cgroup { id: id.clone(), why: error.to_string() })
+    }
+}

@@ -1,0 +1,92 @@
+//! The chain of isolators. Each makes one kind of boundary, knows nothing of its neighbours, and has the same four verbs.
+//!
+//! `prepare`, `update` and `cleanup` run in the agent; `isolate` runs in the container's first process, a single-threaded
+//! child of the shim, between clone and exec.
+
+mod cgroup;
+mod logs;
+mod namespaces;
+pub(crate) mod rootfs;
+pub(crate) mod security;
+
+use std::fmt::Display;
+use std::path::Path;
+
+use super::RuntimeConfig;
+use super::cgroup::Hierarchy;
+use super::error::{LaunchError, RuntimeError};
+use super::plan::{Plan, Record};
+use super::spec::ContainerSpec;
+
+pub(crate) use namespaces::CLONE_FLAGS;
+
+/// What the isolators may use of this host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) config: RuntimeConfig,
+    pub(crate) cgroups: Box<dyn Hierarchy>,
+}
+
+/// One kind of boundary around a container.
+pub(crate) trait Isolator: Sync {
+    /// Makes what the host must have before the container's first process exists.
+    fn prepare(&self, _host: &Host, _record: &Record, _plan: &mut Plan) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
+    /// Puts the calling process behind the boundary, for good.
+    fn isolate(&self, _plan: &Plan) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
+    /// Moves the boundary of a running container.
+    fn update(&self, _host: &Host, _spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    /// Removes whatever `prepare` made, also if it failed half-way or never ran. Called when no process is left inside.
+    fn cleanup(&self, _host: &Host, _record: &Record, _id: &super::ContainerId) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+}
+
+/// In the order in which a process passes through them: the later ones take away what the earlier ones need.
+const CHAIN: [&dyn Isolator; 5] =
+    [&cgroup::Cgroup, &logs::Logs, &namespaces::Namespaces, &rootfs::Rootfs, &security::Security];
+
+/// All `prepare`, in order. After a failure the caller cleans up, all of it: cleaning what was not prepared does nothing.
+pub(crate) fn prepare(host: &Host, record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
+    CHAIN.iter().try_for_each(|isolator| isolator.prepare(host, record, plan))
+}
+
+/// All `isolate`, in order.
+pub(crate) fn isolate(plan: &Plan) -> Result<(), LaunchError> {
+    CHAIN.iter().try_for_each(|isolator| isolator.isolate(plan))
+}
+
+/// Confines the calling process, which has entered a container that there is, as that container's first process.
+pub(crate) fn enter(plan: &Plan) -> Result<(), LaunchError> {
+    security::Security.isolate(plan)
+}
+
+/// All `update`, in order.
+pub(crate) fn update(host: &Host, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    CHAIN.iter().try_for_each(|isolator| isolator.update(host, spec))
+}
+
+/// All `cleanup`, in reverse order, each whether or not those before it succeeded; the first error is told.
+pub(crate) fn cleanup(host: &Host, record: &Record, id: &super::ContainerId) -> Result<(), RuntimeError> {
+    let results = CHAIN.iter().rev().map(|isolator| isolator.cleanup(host, record, id));
+    results.fold(Ok(()), Result::and)
+}
+
+/// A step that the kernel refused.
+pub(crate) fn step<E: Display>(what: impl Into<String>) -> impl FnOnce(E) -> LaunchError {
+    let what = what.into();
+    move |why| LaunchError::Step { what, why: why.to_string() }
+}
+
+/// A step on a file that the kernel refused.
+pub(crate) fn step_on<E: Display>(what: &str, path: &Path) -> impl FnOnce(E) -> LaunchError {
+    step(format!("{what} {}", path.display()))
+}

@@ -1,0 +1,149 @@
+//! What the agent hands to the shim, and the files by which both remember a container: its *record*, one directory per
+//! container below the runtime's state directory.
+//!
+//! Not here: the sandbox, which belongs to the task and outlives the container.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::cgroup;
+use super::isolators::{rootfs, security};
+use super::spec::{ContainerSpec, Exited};
+
+/// A container, worked out: what was asked for, and what each isolator made of it. The shim needs nothing else.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// What was asked for.
+    pub(crate) spec: ContainerSpec,
+    /// The cgroup below each hierarchy's root.
+    pub(crate) group: cgroup::Group,
+    /// The way into it.
+    pub(crate) entrance: cgroup::Entrance,
+    /// What the container sees as its files.
+    pub(crate) layout: rootfs::Layout,
+    /// Whom the program runs as.
+    pub(crate) identity: security::Identity,
+}
+
+/// The shim's note that the program has been executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// The first process as the host sees it.
+    pub(crate) pid: u32,
+    /// The boot that it belongs to: after the next one, the pid means nothing.
+    pub(crate) boot: String,
+}
+
+/// A container's directory. It exists before anything of the container does, and goes after everything of it has gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Record(PathBuf);
+
+impl Record {
+    pub(crate) fn at(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the directory, which must not exist. Only root may look into it: plans hold environments.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(&self.0)
+    }
+
+    /// Where the container's root is put together, in its own mount namespace: for the host this is an empty directory.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.0.join("root")
+    }
+
+    /// What the container sees as `/tmp` and `/var/tmp`.
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+
+    /// The shim's socket, by a path that is short enough for a socket address however deep the directory lies. It is good
+    /// for as long as the returned handle is.
+    pub(crate) fn socket(&self) -> io::Result<(File, PathBuf)> {
+        let directory =
+            OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(&self.0)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/socket", directory.as_raw_fd()));
+        Ok((directory, path))
+    }
+
+    pub(crate) fn plan(&self) -> io::Result<Option<Plan>> {
+        read(&self.0.join("plan.json"))
+    }
+
+    pub(crate) fn write_plan(&self, plan: &Plan) -> io::Result<()> {
+        write(&self.0.join("plan.json"), plan, Durability::Process)
+    }
+
+    pub(crate) fn running(&self) -> io::Result<Option<Running>> {
+        read(&self.0.join("running.json"))
+    }
+
+    pub(crate) fn write_running(&self, running: &Running) -> io::Result<()> {
+        write(&self.0.join("running.json"), running, Durability::Process)
+    }
+
+    pub(crate) fn exited(&self) -> io::Result<Option<Exited>> {
+        read(&self.0.join("exited.json"))
+    }
+
+    /// Durable when it returns: nobody can ask the kernel a second time.
+    pub(crate) fn write_exited(&self, exited: &Exited) -> io::Result<()> {
+        write(&self.0.join("exited.json"), exited, Durability::Machine)
+    }
+
+    /// Removes the directory with all that is in it.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// What a file must survive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The death of whoever wrote it, at any instruction.
+    Process,
+    /// The loss of power, too.
+    Machine,
+}
+
+/// Replaces a file as a whole: readers find all of it or nothing.
+fn write(path: &Path, value: &impl Serialize, durability: Durability) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    if durability == Durability::Machine {
+        file.sync_all()?;
+    }
+    fs::rename(&draft, path)?;
+    match path.parent() {
+        Some(directory) if durability == Durability::Machine => File::open(directory)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Names this boot of the machine.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

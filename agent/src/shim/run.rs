@@ -1,0 +1,213 @@
+//! `shim run`: makes one container and keeps it to its end.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use divvy_proto::Timestamp;
+use divvy_proto::task::ExitStatus;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{chdir, dup2_stdout, setsid};
+
+use super::child::{self, Child};
+use crate::container::{
+    CLONE_FLAGS, Exited, Greeting, LaunchError, Plan, Record, Report, Running, boot_id, cgroups, isolate,
+    pidfd_signal,
+};
+
+/// So many agents may talk to a shim at once: there is one, and perhaps its predecessor.
+const CLIENTS: usize = 16;
+
+/// The longest thing that an agent says: `signal 64`.
+const WORDS: usize = 64;
+
+pub(super) fn run(record: &Record) -> i32 {
+    match start(record) {
+        Err(error) => {
+            super::tell(io::stdout(), &Report::Failed(error));
+            1
+        }
+        Ok(mut shim) => {
+            super::tell(io::stdout(), &Report::Started(Greeting { pid: shim.child.pid }));
+            hang_up();
+            shim.keep();
+            0
+        }
+    }
+}
+
+/// Lets the agent know that nothing more will come on standard output.
+fn hang_up() {
+    if let Ok(null) = fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _ = dup2_stdout(null.as_fd());
+    }
+}
+
+fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
+    // Away from the agent's terminal and directory; and the last to be killed when memory is short.
+    let _ = setsid();
+    let _ = chdir("/");
+    let _ = fs::write("/proc/self/oom_score_adj", "-900");
+    let plan = super::plan(record)?;
+    let step = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| LaunchError::Step { what, why: error.to_string() }
+    };
+    // The handle is kept: a connection is made through the directory.
+    let (directory, path) = record.socket().map_err(step("open the container's directory"))?;
+    let listener = UnixListener::bind(path).map_err(step("make the shim's socket"))?;
+    listener.set_nonblocking(true).map_err(step("make the shim's socket"))?;
+    let child = child::spawn(&plan, CLONE_FLAGS, &plan.spec.argv, || isolate(&plan))?;
+    let noted = boot_id().and_then(|boot| record.write_running(&Running { pid: child.pid, boot }));
+    noted.map_err(step("write down that the container runs")).inspect_err(|_| abandon(&child))?;
+    Ok(Shim { record, plan, child, listener, _directory: directory, clients: Vec::new(), carried_out: None })
+}
+
+fn abandon(child: &Child) {
+    let _ = pidfd_signal(child.pidfd.as_fd(), libc::SIGKILL);
+    let _ = child::wait(child.pid);
+}
+
+struct Shim<'a> {
+    record: &'a Record,
+    plan: Plan,
+    child: Child,
+    listener: UnixListener,
+    _directory: File,
+    clients: Vec<Client>,
+    /// The signal that SIGKILL was sent in place of.
+    carried_out: Option<i32>,
+}
+
+struct Client {
+    stream: UnixStream,
+    words: Vec<u8>,
+}
+
+impl Shim<'_> {
+    /// Serves agents until the container's first process has ended, and then says how.
+    fn keep(&mut self) {
+        while !self.ended() {
+            self.accept();
+            let mut clients = std::mem::take(&mut self.clients);
+            clients.retain_mut(|client| self.serve(client).is_ok());
+            self.clients.append(&mut clients);
+        }
+        let status = child::wait(self.child.pid).ok();
+        let exited = self.exited(status);
+        // Without the file, the agents that listen now are still told.
+        let _ = self.record.write_exited(&exited);
+        for client in &mut self.clients {
+            super::tell(&client.stream, &exited);
+            let _ = client.stream.write_all(b"\n");
+        }
+    }
+
+    /// Waits for whatever comes next; true if that is the end.
+    fn ended(&self) -> bool {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut watched = vec![readable(self.child.pidfd.as_fd())];
+        watched.extend(self.clients.iter().map(|client| readable(client.stream.as_fd())));
+        if self.clients.len() < CLIENTS {
+            watched.push(readable(self.listener.as_fd()));
+        }
+        match poll(&mut watched, PollTimeout::NONE) {
+            Err(Errno::EINTR) => false,
+            // Without poll there is still wait.
+            Err(_) => true,
+            Ok(_) => watched.first().is_some_and(|child| child.any() == Some(true)),
+        }
+    }
+
+    fn accept(&mut self) {
+        while self.clients.len() < CLIENTS {
+            let Ok((mut stream, _)) = self.listener.accept() else { return };
+            super::tell(&stream, &Greeting { pid: self.child.pid });
+            if stream.write_all(b"\n").and_then(|()| stream.set_nonblocking(true)).is_ok() {
+                self.clients.push(Client { stream, words: Vec::new() });
+            }
+        }
+    }
+
+    /// Carries out what a client asks for; an error if it is gone or talks nonsense.
+    fn serve(&mut self, client: &mut Client) -> io::Result<()> {
+        let mut buffer = [0; WORDS];
+        match client.stream.read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => client.words.extend(buffer.iter().take(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        while let Some(end) = client.words.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<_> = client.words.drain(..=end).collect();
+            let signal = std::str::from_utf8(&line)
+                .ok()
+                .and_then(|line| line.trim().strip_prefix("signal ")?.parse().ok());
+            self.signal(signal.ok_or(io::ErrorKind::InvalidData)?)?;
+            client.stream.write_all(b"\n")?;
+        }
+        if client.words.len() > WORDS { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
+    }
+
+    /// See [`crate::container::Runtime::signal`].
+    fn signal(&mut self, signal: i32) -> io::Result<()> {
+        if ends_by_default(signal) && !minds(self.child.pid, signal)? {
+            self.carried_out = Some(signal);
+            return pidfd_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+        }
+        pidfd_signal(self.child.pidfd.as_fd(), signal)
+    }
+
+    fn exited(&self, status: Option<ExitStatus>) -> Exited {
+        let status = match (status, self.carried_out) {
+            (Some(ExitStatus::Signal(libc::SIGKILL)), Some(signal)) => Some(ExitStatus::Signal(signal)),
+            (status, _) => status,
+        };
+        let success = status.is_some_and(ExitStatus::success);
+        let oom = || cgroups().ok()?.oom(&self.plan.group).ok()?;
+        Exited { status, oom: if success { None } else { oom() }, at: Timestamp::wall_clock() }
+    }
+}
+
+/// Whether a signal ends a process that does nothing about it (signal(7)).
+fn ends_by_default(signal: i32) -> bool {
+    use libc::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+    ![SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH].contains(&signal)
+}
+
+/// Whether a process catches, ignores or blocks a signal. The kernel delivers what a pid 1 catches or blocks.
+fn minds(pid: u32, signal: i32) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(mask_of(&status, "SigCgt:", signal)
+        || mask_of(&status, "SigIgn:", signal)
+        || mask_of(&status, "SigBlk:", signal))
+}
+
+fn mask_of(status: &str, field: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix(field));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    u32::try_from(signal - 1).is_ok_and(|bit| bit < 64 && mask >> bit & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_read_by_the_bit() {
+        let status =
+            "Name:\tsleep\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000001\nSigCgt:\t0000000000004000\n";
+        let seen = [
+            ("SigIgn:", 1),
+            ("SigIgn:", 15),
+            ("SigCgt:", 15),
+            ("SigCgt:", 14),
+            ("SigBlk:", 15),
+            ("SigCgt:", 0),
+        ];
+        let seen = seen.map(|(field, signal)| mask_of(status, field, signal));
+        assert_eq!(seen, [true, false, true, false, false, false]);
+    }
+}
