@@ -1,4 +1,32 @@
-//! placeholder
+//! The agent: runs the tasks of one machine in containers, and tells the master about them.
+//!
+//! ```text
+//!   master ◄─── link ───►┐                        ┌──► container  (cgroups, namespaces, shims)
+//!                        │                        ├──► fetcher    (artifacts into sandboxes)
+//!   operator ──► http    ├── agent (main loop) ───┼──► prober     (health checks)
+//!                        │        │    ▲          └──► checkpoint (what survives a crash)
+//!                        │        ▼    │
+//!                        └──── supervisor (decides, and does nothing)
+//! ```
+//!
+//! [`Agent::start`] is the way in. There is no global state: one process may run many agents.
 
+mod agent;
+mod checkpoint;
+mod config;
 pub mod container;
+mod detect;
+mod fetcher;
+mod http;
+mod link;
+mod metrics;
+mod prober;
+mod sandbox;
 pub mod shim;
+mod start;
+pub mod supervisor;
+
+pub use agent::{KillTasks, Running};
+pub use checkpoint::CheckpointError;
+pub use config::{AgentConfig, MasterAddress, ResourceOverrides};
+pub use start::{Agent, StartError};

@@ -1,0 +1,235 @@
+//! Checkpoints on disk: one small file for each record, replaced whole, so that a crash at any instruction leaves either the
+//! old or the new one. A file that is neither is set aside, and costs no other task anything.
+//!
+//! A file is a line of JSON and a line with its SHA-256.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use tracing::{error, warn};
+
+use crate::container::ContainerId;
+use crate::supervisor::{AgentRecord, Record, TaskRecord, Token};
+
+const AGENT: &str = "agent.json";
+const TASK_PREFIX: &str = "task-";
+const SUFFIX: &str = ".json";
+/// What is being written; never read.
+const TEMPORARY: &str = ".new";
+/// What could not be read; never read again.
+const CORRUPT: &str = ".corrupt";
+/// Most records that are made durable with one sync of the directory.
+const BATCH: usize = 128;
+/// The pause before writing again what could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why checkpoints cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}: {source}", .path.display())]
+pub struct CheckpointError {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What an earlier process left.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Loaded {
+    pub(crate) agent: Option<AgentRecord>,
+    pub(crate) tasks: Vec<TaskRecord>,
+    /// Files that were set aside, and why.
+    pub(crate) corrupt: Vec<String>,
+}
+
+/// The directory of checkpoints.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoints {
+    directory: PathBuf,
+}
+
+impl Checkpoints {
+    pub(crate) fn open(directory: PathBuf) -> Result<Self, CheckpointError> {
+        fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
+        Ok(Self { directory })
+    }
+
+    /// Everything that is there and whole.
+    pub(crate) fn load(&self) -> Result<Loaded, CheckpointError> {
+        let mut loaded = Loaded::default();
+        let entries = fs::read_dir(&self.directory).map_err(failed("read", &self.directory))?;
+        for entry in entries {
+            let path = entry.map_err(failed("read", &self.directory))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with(TEMPORARY) {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            } else if name == AGENT {
+                loaded.agent = read(&path, &mut loaded.corrupt)?;
+            } else if name.starts_with(TASK_PREFIX) && name.ends_with(SUFFIX) {
+                loaded.tasks.extend(read::<TaskRecord>(&path, &mut loaded.corrupt)?);
+            }
+        }
+        loaded.tasks.sort_by_key(TaskRecord::key);
+        Ok(loaded)
+    }
+
+    /// Starts the thread that writes. It reports each token through `done` once all up to it is durable, and ends when the
+    /// writer is dropped and everything is written.
+    pub(crate) fn writer(&self, done: impl Fn(Token) + Send + 'static) -> io::Result<Writer> {
+        // Not bounded: what waits here is at most a few records for each task that the agent has.
+        let (orders, queue) = mpsc::channel();
+        let checkpoints = self.clone();
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned());
+        let thread = thread.spawn(move || {
+            while let Ok(first) = queue.recv() {
+                let batch: Vec<Order> =
+                    std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();
+                checkpoints.apply_until_it_works(&batch);
+                batch.iter().filter_map(|order| order.token).for_each(&done);
+            }
+        })?;
+        Ok(Writer { orders, thread })
+    }
+
+    fn apply_until_it_works(&self, batch: &[Order]) {
+        while let Err(error) = self.apply(batch) {
+            error!("{error}; no task starts and no update is sent until it works");
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    fn apply(&self, batch: &[Order]) -> Result<(), CheckpointError> {
+        let latest: BTreeMap<&str, usize> =
+            batch.iter().enumerate().map(|(at, order)| (order.name.as_str(), at)).collect();
+        let needed = |(at, order): &(usize, &Order)| latest.get(order.name.as_str()) == Some(at);
+        let orders: Vec<&Order> = batch.iter().enumerate().filter(needed).map(|(_, order)| order).collect();
+        for order in &orders {
+            if let Some(content) = &order.content {
+                let path = self.directory.join(format!("{}{TEMPORARY}", order.name));
+                write_synced(&path, content).map_err(failed("write", &path))?;
+            }
+        }
+        for order in &orders {
+            let path = self.directory.join(&order.name);
+            match order.content {
+                Some(_) => {
+                    let from = self.directory.join(format!("{}{TEMPORARY}", order.name));
+                    fs::rename(&from, &path).map_err(failed("replace", &path))?;
+                }
+                None => match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed("remove", &path)(error));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(failed("sync", &self.directory))
+    }
+}
+
+/// Takes orders for the thread that writes, and never blocks.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    orders: mpsc::Sender<Order>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Order {
+    name: String,
+    /// The new content; none removes the file.
+    content: Option<Vec<u8>>,
+    token: Option<Token>,
+}
+
+impl Writer {
+    pub(crate) fn write(&self, token: Token, record: &Record) {
+        let (name, content) = match record {
+            Record::Agent(record) => (AGENT.to_owned(), encode(record)),
+            Record::Task(record) => (task_file(&record.container), encode(record)),
+        };
+        match content {
+            Ok(content) => self.order(Order { name, content: Some(content), token: Some(token) }),
+            Err(error) => error!("{name} cannot be written as JSON: {error}"),
+        }
+    }
+
+    pub(crate) fn remove(&self, container: &ContainerId) {
+        self.order(Order { name: task_file(container), content: None, token: None });
+    }
+
+    /// Waits until all is written. Blocks.
+    pub(crate) fn close(self) {
+        drop(self.orders);
+        if self.thread.join().is_err() {
+            error!("the thread that writes checkpoints has died");
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            error!("the thread that writes checkpoints has died");
+        }
+    }
+}
+
+fn task_file(container: &ContainerId) -> String {
+    format!("{TASK_PREFIX}{container}{SUFFIX}")
+}
+
+fn encode(record: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut content = serde_json::to_vec(record)?;
+    let sum = checksum(&content);
+    content.extend_from_slice(format!("\nsha256 {sum}\n").as_bytes());
+    Ok(content)
+}
+
+fn decode<T: DeserializeOwned>(content: &[u8]) -> Result<T, String> {
+    let line = content.iter().position(|byte| *byte == b'\n').ok_or("it has no checksum")?;
+    let (json, rest) = content.split_at(line);
+    if rest != format!("\nsha256 {}\n", checksum(json)).as_bytes() {
+        return Err("its checksum is wrong".to_owned());
+    }
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+fn checksum(json: &[u8]) -> String {
+    Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// A record, or nothing if the file is not whole; then it is set aside.
+fn read<T: DeserializeOwned>(path: &Path, corrupt: &mut Vec<String>) -> Result<Option<T>, CheckpointError> {
+    let content = fs::read(path).map_err(failed("read", path))?;
+    match decode(&content) {
+        Ok(record) => Ok(Some(record)),
+        Err(why) => {
+            let mut aside = path.as_os_str().to_owned();
+            aside.push(CORRUPT);
+            fs::rename(path, &aside).map_err(failed("set aside", path))?;
+            let text =
+                format!("checkpoint {} is not whole ({why}); it is kept with {CORRUPT}", path.display());
+            warn!("{text}");
+            corrupt.push(text);
+            Ok(None)
+        }
+    }
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError { what, path, source }
+}

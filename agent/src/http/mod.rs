@@ -1,0 +1,92 @@
+//! The agent's own HTTP API: logs and files of sandboxes, live use of containers, health, metrics.
+//!
+//! Not here: anything that changes something. Orders come from the master alone.
+
+mod files;
+mod logs;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use divvy_proto::Invalid;
+use divvy_proto::api::{Problem, Usage};
+use divvy_proto::ids::{FrameworkId, TaskId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::container::Runtime;
+use crate::metrics::Metrics;
+use crate::sandbox::Sandboxes;
+use crate::supervisor::{LiveTask, TaskKey};
+
+/// The tasks that have a container, as the main loop last saw them.
+pub(crate) type Live = Arc<BTreeMap<TaskKey, LiveTask>>;
+
+/// What the handlers know.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) runtime: Runtime,
+    pub(crate) live: watch::Receiver<Live>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Cancelled when the agent stops: streams that follow a log end.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Every route of the agent.
+pub(crate) fn router(api: Api) -> Router {
+    let task = "/api/v1/tasks/{framework_id}/{task_id}";
+    Router::new()
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
+        .route(&format!("{task}/logs"), get(logs::logs))
+        .route(&format!("{task}/usage"), get(usage))
+        .route(&format!("{task}/files"), get(files::list))
+        .route(&format!("{task}/files/content"), get(files::content))
+        .with_state(api)
+}
+
+/// An answer that is not a success, with words that a person can act on.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl Refusal {
+    fn not_found(what: impl Into<String>) -> Self {
+        Self(StatusCode::NOT_FOUND, what.into())
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        Self(StatusCode::BAD_REQUEST, invalid.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(Problem { error: self.1 })).into_response()
+    }
+}
+
+fn task_key((framework_id, task_id): (String, String)) -> Result<TaskKey, Refusal> {
+    Ok(TaskKey { framework_id: FrameworkId::new(framework_id)?, task_id: TaskId::new(task_id)? })
+}
+
+async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let text = api.metrics.render(api.live.borrow().len());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+async fn usage(State(api): State<Api>, Path(task): Path<(String, String)>) -> Result<Json<Usage>, Refusal> {
+    let key = task_key(task)?;
+    let container = api.live.borrow().get(&key).map(|task| task.container.clone());
+    let container =
+        container.ok_or_else(|| Refusal::not_found(format!("task {} does not run here", key.task_id)))?;
+    let usage = api.runtime.usage(&container).await;
+    usage.map(Json).map_err(|error| Refusal::not_found(error.to_string()))
+}

@@ -1,0 +1,94 @@
+//! Sandboxes: one directory for each task, kept after its end so that its logs can be read, and removed when it is old.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use divvy_proto::ids::{FrameworkId, TaskId};
+use tracing::{info, warn};
+
+use crate::supervisor::TaskKey;
+
+/// The directory of all sandboxes: `<framework_id>/<task_id>` below it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sandboxes {
+    root: PathBuf,
+}
+
+impl Sandboxes {
+    /// Only the agent may enter the directory: containers get their own sandbox mounted, and see no other.
+    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&root)?;
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
+        Ok(Self { root })
+    }
+
+    pub(crate) fn path(&self, task: &TaskKey) -> PathBuf {
+        self.root.join(task.framework_id.as_str()).join(task.task_id.as_str())
+    }
+
+    /// Makes a new sandbox.
+    ///
+    /// # Errors
+    /// It exists: no task runs twice, and none finds what another left. Or the file system says no.
+    pub(crate) fn create(&self, task: &TaskKey) -> io::Result<PathBuf> {
+        let path = self.path(task);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        DirBuilder::new().mode(0o755).create(&path)?;
+        Ok(path)
+    }
+
+    /// Notes that a task has ended now: its sandbox is kept from here on.
+    pub(crate) fn touch(&self, task: &TaskKey) {
+        let touched = File::open(self.path(task)).and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = touched
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!("cannot note the end of task {} on its sandbox: {error}", task.task_id);
+        }
+    }
+
+    /// Removes the sandboxes of tasks that are not in `known` and ended more than `retention` ago.
+    ///
+    /// # Errors
+    /// The directory cannot be read. A sandbox that resists is reported and tried again next time.
+    pub(crate) fn collect(&self, known: &BTreeSet<TaskKey>, retention: Duration) -> io::Result<usize> {
+        let mut removed = 0;
+        for framework in names(&self.root)? {
+            let Ok(framework_id) = FrameworkId::new(&framework) else { continue };
+            let directory = self.root.join(&framework);
+            for task in names(&directory)? {
+                let Ok(task_id) = TaskId::new(&task) else { continue };
+                let key = TaskKey { framework_id: framework_id.clone(), task_id };
+                if !known.contains(&key) && is_older(&directory.join(&task), retention) {
+                    removed += usize::from(remove(&directory.join(&task)));
+                }
+            }
+            drop(fs::remove_dir(&directory)); // only if nothing is left in it
+        }
+        Ok(removed)
+    }
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed >= age))
+}
+
+fn remove(path: &Path) -> bool {
+    match fs::remove_dir_all(path) {
+        Ok(()) => info!("removed the old sandbox {}", path.display()),
+        Err(ref error) => warn!("cannot remove the old sandbox {}: {error}", path.display()),
+    }
+    !path.exists()
+}

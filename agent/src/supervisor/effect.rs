@@ -1,0 +1,77 @@
+//! All that the supervisor wants done.
+
+use divvy_proto::agent::AgentMessage;
+use divvy_proto::task::{Artifact, HealthCheck};
+
+use super::input::{LinkId, TaskKey, Token};
+use super::record::{AgentRecord, TaskRecord};
+use crate::container::{ContainerId, ContainerSpec, UserName};
+
+/// Something to be done. Checkpoints become durable in the order in which they are asked for; everything else may overtake.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "effects are moved once, out of the vector they were pushed to")]
+pub enum Effect {
+    /// Tell the master.
+    Send {
+        /// On this stream.
+        link: LinkId,
+        /// What.
+        message: AgentMessage,
+    },
+    /// End a stream and look for the master anew.
+    Disconnect {
+        /// The stream.
+        link: LinkId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Make this durable, then feed `Input::Checkpointed`.
+    Checkpoint {
+        /// Names it.
+        token: Token,
+        /// What.
+        record: Record,
+    },
+    /// A task is over and acknowledged: remove its checkpoint. Its sandbox stays.
+    Forget(ContainerId),
+    /// Make the sandbox and fetch the artifacts into it, then feed `Input::Prepared` or `Input::PrepareFailed`.
+    Prepare {
+        /// For this container.
+        container: ContainerId,
+        /// Whose sandbox.
+        task: TaskKey,
+        /// Whose rights suffice to read what is fetched from this machine.
+        user: UserName,
+        /// What to fetch.
+        artifacts: Vec<Artifact>,
+    },
+    /// The sandbox is no longer needed: stop fetching. No answer is expected.
+    CancelPrepare(ContainerId),
+    /// Start the container, then feed `Input::Launched` or `Input::LaunchFailed`.
+    Launch(ContainerSpec),
+    /// Wait for the container's first process, then feed `Input::Exited`.
+    Watch(ContainerId),
+    /// Ask the container's first process to end.
+    Terminate(ContainerId),
+    /// End all of the container and remove it, then feed `Input::Destroyed`. Repeated until it succeeds.
+    Destroy(ContainerId),
+    /// Make these checks on and on, each with its rhythm, and feed `Input::Health`.
+    StartHealth {
+        /// Of this container.
+        container: ContainerId,
+        /// Which.
+        checks: Vec<HealthCheck>,
+    },
+    /// Make no more checks.
+    StopHealth(ContainerId),
+}
+
+/// What survives a crash of the agent.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "records are moved once, into a file")]
+pub enum Record {
+    /// Who the agent is.
+    Agent(AgentRecord),
+    /// A task and what became of it.
+    Task(TaskRecord),
+}

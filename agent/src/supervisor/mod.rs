@@ -1,0 +1,440 @@
+//! The supervisor: what becomes of each task on this machine, decided without clock, files, processes or sockets.
+//!
+//! ```text
+//!      shell (agent.rs and its neighbours)            supervisor (this module)
+//!   ──────────────────────────────────────  input  ──────────────────────────────
+//!   the master said something               ─────►   handle(now, input, effects)
+//!   a checkpoint is on disk                 ─────►      changes itself,
+//!   a container did something               ─────►      pushes effects
+//!   next_deadline() has come                ─────►
+//!   carries effects out                     ◄─────
+//!
+//!   a task:  Admitted ─► Preparing ─► Launching ─► Running ─► Ended ─► Destroying ─► Done ─► forgotten
+//!            (launch is   (sandbox,    (container)             (terminal  (container   (terminal update
+//!             written)     artifacts)                           state is   removed)     is sent until
+//!                                                               written)                acknowledged)
+//! ```
+//!
+//! Two rules hold everywhere. What must survive a crash is on disk before the act that it describes: the launch before the
+//! start, the kill before SIGTERM, each update before it is sent. And a terminal update is sent only after nothing is left of
+//! the container, so that whoever hears it can count on the resources.
+//!
+//! Not here: how a container is made, how a file is written, how a probe asks.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod effect;
+mod environment;
+mod health;
+mod input;
+mod link;
+mod record;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
+use divvy_proto::ids::{AgentId, FrameworkId, UpdateId};
+use divvy_proto::resources::Resources;
+use divvy_proto::task::{ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
+use divvy_proto::time::Timestamp;
+
+pub use effect::{Effect, Record};
+pub use input::{Config, Input, LinkId, LiveTask, Recovered, TaskKey, Token};
+pub use record::{AgentRecord, Kill, KillCause, TaskRecord};
+
+use crate::container::ContainerId;
+use link::Link;
+use task::Task;
+
+/// All that runs on this machine, and the conversation with the master about it.
+#[derive(Debug)]
+pub struct Supervisor {
+    config: Config,
+    agent_id: Option<AgentId>,
+    link: Link,
+    ids: Ids,
+    tasks: BTreeMap<TaskKey, Task>,
+    by_container: BTreeMap<ContainerId, TaskKey>,
+    by_token: BTreeMap<Token, TaskKey>,
+    /// Set by `KillAll`: the agent takes no more tasks.
+    draining: bool,
+}
+
+/// What a task needs to know and to have while it handles one input.
+struct Turn<'a> {
+    now: Timestamp,
+    config: &'a Config,
+    agent_id: Option<&'a AgentId>,
+    /// The stream on which the agent is registered, if it is.
+    link: Option<LinkId>,
+    ids: &'a mut Ids,
+    effects: &'a mut Vec<Effect>,
+}
+
+/// Makes names that no other process ever makes: they begin with the incarnation.
+#[derive(Debug, Default)]
+struct Ids {
+    updates: u64,
+    containers: u64,
+    tokens: u64,
+}
+
+impl Ids {
+    fn update(&mut self, config: &Config) -> Option<UpdateId> {
+        self.updates += 1;
+        UpdateId::new(format!("{}-{}", config.incarnation, self.updates)).ok()
+    }
+
+    fn container(&mut self, config: &Config) -> Option<ContainerId> {
+        self.containers += 1;
+        ContainerId::new(format!("{}-{}", config.incarnation, self.containers)).ok()
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+}
+
+impl Supervisor {
+    /// A supervisor that knows of nothing yet: its first input is [`Input::Recovered`].
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            agent_id: None,
+            link: Link::default(),
+            ids: Ids::default(),
+            tasks: BTreeMap::new(),
+            by_container: BTreeMap::new(),
+            by_token: BTreeMap::new(),
+            draining: false,
+        }
+    }
+
+    /// Takes one input and pushes what is to be done about it.
+    pub fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Recovered(recovered) => self.recover(now, recovered, effects),
+            Input::Connected(link) => self.connected(now, link, effects),
+            Input::Disconnected(link) => self.disconnected(link),
+            Input::Master { link, message } => self.hear(now, link, message, effects),
+            Input::Checkpointed(token) => self.checkpointed(now, token, effects),
+            Input::Prepared(container) => {
+                self.on_container(now, &container, effects, Task::prepared);
+            }
+            Input::PrepareFailed { container, reason, message } => {
+                self.on_container(now, &container, effects, |task, turn| {
+                    task.not_started(turn, reason, message)
+                });
+            }
+            Input::Launched { container, pid } => {
+                self.on_container(now, &container, effects, |task, turn| task.launched(turn, pid));
+            }
+            Input::LaunchFailed { container, message } => {
+                let reason = Reason::LaunchFailed;
+                self.on_container(now, &container, effects, |task, turn| {
+                    task.not_started(turn, reason, message)
+                });
+            }
+            Input::Exited { container, exited } => {
+                self.on_container(now, &container, effects, |task, turn| task.exited(turn, &exited));
+            }
+            Input::Destroyed(container) => {
+                self.on_container(now, &container, effects, Task::destroyed);
+            }
+            Input::Health { container, check, result } => {
+                self.on_container(now, &container, effects, |task, turn| task.probed(turn, check, result));
+            }
+            Input::KillAll => {
+                self.draining = true;
+                self.each_task(now, effects, |task, turn| task.kill(turn, KillCause::Requested, None));
+            }
+            Input::Tick => self.tick(now, effects),
+        }
+    }
+
+    /// When to feed the next [`Input::Tick`], if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.tasks.values().filter_map(Task::deadline).chain(self.link.deadline()).min()
+    }
+
+    /// The tasks that have, or will soon have, a container.
+    #[must_use]
+    pub fn live_tasks(&self) -> BTreeMap<TaskKey, LiveTask> {
+        let live = self.tasks.iter().filter(|(_, task)| task.has_container());
+        live.map(|(key, task)| (key.clone(), task.to_live_task())).collect()
+    }
+
+    /// Every task that is not forgotten.
+    pub fn known_tasks(&self) -> impl Iterator<Item = &TaskKey> {
+        self.tasks.keys()
+    }
+
+    /// Whose container this is.
+    #[must_use]
+    pub fn task_of(&self, container: &ContainerId) -> Option<&TaskKey> {
+        self.by_container.get(container)
+    }
+
+    /// Who the agent is, once a master has said so.
+    #[must_use]
+    pub const fn agent_id(&self) -> Option<&AgentId> {
+        self.agent_id.as_ref()
+    }
+
+    /// Whether a master has accepted the agent and still talks to it.
+    #[must_use]
+    pub const fn is_registered(&self) -> bool {
+        self.link.registered().is_some()
+    }
+
+    fn recover(&mut self, now: Timestamp, recovered: Recovered, effects: &mut Vec<Effect>) {
+        self.agent_id = recovered.agent.map(|agent| agent.agent_id);
+        for (record, state) in recovered.tasks {
+            let (key, container) = (record.key(), record.container.clone());
+            let task = Task::recovered(&mut self.turn(now, effects), record, state);
+            self.by_container.insert(container, key.clone());
+            self.keep(key, task, effects);
+        }
+        let orphans = recovered.containers.into_iter().filter(|id| !self.by_container.contains_key(id));
+        effects.extend(orphans.map(Effect::Destroy));
+    }
+
+    fn connected(&mut self, now: Timestamp, link: LinkId, effects: &mut Vec<Effect>) {
+        self.lose_link();
+        self.link.open(now, link, self.config.registration_timeout);
+        let agent = AgentInfo { id: self.agent_id.clone(), ..self.config.agent.clone() };
+        let tasks = self.tasks.values().map(|task| task.record().to_agent_task()).collect();
+        effects.push(Effect::Send { link, message: AgentMessage::Register { agent, tasks } });
+    }
+
+    fn disconnected(&mut self, link: LinkId) {
+        if self.link.is(link) {
+            self.lose_link();
+        }
+    }
+
+    fn lose_link(&mut self) {
+        self.link.close();
+        self.tasks.values_mut().for_each(Task::link_lost);
+    }
+
+    fn hear(&mut self, now: Timestamp, link: LinkId, message: MasterMessage, effects: &mut Vec<Effect>) {
+        if !self.link.is(link) {
+            return; // what an earlier stream brought is void
+        }
+        self.link.heard(now, self.config.missed_pings);
+        match message {
+            MasterMessage::Registered { agent_id, epoch, ping_interval } => {
+                match self.link.registered_as(now, epoch, ping_interval, self.config.missed_pings) {
+                    Ok(()) => self.registered(now, agent_id, effects),
+                    Err(reason) => self.hang_up(link, reason, effects),
+                }
+            }
+            MasterMessage::Error(error) => self.hang_up(link, error.to_string(), effects),
+            MasterMessage::Ping => effects.push(Effect::Send { link, message: AgentMessage::Pong }),
+            message if self.is_registered() => self.obey(now, message, effects),
+            _ => self.hang_up(link, "the master gave orders before the registration".to_owned(), effects),
+        }
+    }
+
+    fn hang_up(&mut self, link: LinkId, reason: String, effects: &mut Vec<Effect>) {
+        self.lose_link();
+        effects.push(Effect::Disconnect { link, reason });
+    }
+
+    fn registered(&mut self, now: Timestamp, agent_id: AgentId, effects: &mut Vec<Effect>) {
+        if self.agent_id.as_ref() != Some(&agent_id) {
+            // Checkpoints become durable in order, so no launch is ever on disk without the id under which it came.
+            let record = Record::Agent(AgentRecord { agent_id: agent_id.clone() });
+            effects.push(Effect::Checkpoint { token: self.ids.token(), record });
+            self.agent_id = Some(agent_id);
+        }
+        self.each_task(now, effects, Task::send_first);
+    }
+
+    /// What only a master that has registered the agent may say.
+    fn obey(&mut self, now: Timestamp, message: MasterMessage, effects: &mut Vec<Effect>) {
+        match message {
+            MasterMessage::Launch { framework_id, framework_name, task } => {
+                self.launch(now, framework_id, framework_name, task, effects);
+            }
+            MasterMessage::Kill { framework_id, task_id, grace } => {
+                let key = TaskKey { framework_id, task_id };
+                let kill =
+                    |task: &mut Task, turn: &mut Turn<'_>| task.kill(turn, KillCause::Requested, grace);
+                if !self.on_task(now, &key, effects, kill) {
+                    self.deny_knowledge(now, key, effects);
+                }
+            }
+            MasterMessage::Acknowledge { framework_id, task_id, update_id } => {
+                let key = TaskKey { framework_id, task_id };
+                self.on_task(now, &key, effects, |task, turn| task.acknowledged(turn, &update_id));
+            }
+            MasterMessage::ShutdownFramework { framework_id } => {
+                self.each_task(now, effects, |task, turn| {
+                    if task.record().framework_id == framework_id {
+                        task.kill(turn, KillCause::FrameworkRemoved, None);
+                    }
+                });
+            }
+            MasterMessage::Registered { .. } | MasterMessage::Ping | MasterMessage::Error(_) => {}
+        }
+    }
+
+    fn launch(
+        &mut self,
+        now: Timestamp,
+        framework_id: FrameworkId,
+        framework_name: String,
+        info: TaskInfo,
+        effects: &mut Vec<Effect>,
+    ) {
+        let key = TaskKey { framework_id: framework_id.clone(), task_id: info.id.clone() };
+        if self.on_task(now, &key, effects, Task::repeat) {
+            return; // the master repeats itself, or has lost our answer
+        }
+        let refusal = self.refusal(&info);
+        let mut turn = self.turn(now, effects);
+        let Some(container) = turn.ids.container(turn.config) else {
+            return; // an incarnation is always a valid id
+        };
+        let record = TaskRecord::new(&mut turn, (framework_id, framework_name), info, container.clone());
+        let task = Task::admitted(&mut turn, record, refusal);
+        self.by_container.insert(container, key.clone());
+        self.keep(key, task, effects);
+    }
+
+    /// Why a task cannot be taken, if it cannot. The master has checked all this; its mistakes must not oversell the machine.
+    fn refusal(&self, info: &TaskInfo) -> Option<(TaskState, Reason, String)> {
+        if self.draining {
+            let message = "the agent shuts down and takes no more tasks".to_owned();
+            return Some((TaskState::Dropped, Reason::AgentDisconnected, message));
+        }
+        let invalid = |message: String| Some((TaskState::Error, Reason::TaskInvalid, message));
+        if let Err(error) = environment::check(info) {
+            return invalid(error.to_string());
+        }
+        let used = self.tasks.values().filter(|task| task.has_container());
+        let free = used.fold(self.config.agent.resources.clone(), |free, task| {
+            free.saturating_sub(&task.record().info.resources)
+        });
+        match free.contains(&info.resources) {
+            true => None,
+            false => invalid(format!("asks for {} where {} is free", info.resources, shown(&free))),
+        }
+    }
+
+    /// The answer to a kill of a task that is not here, so that nobody waits for ever. Either the task has ended and all
+    /// was acknowledged, and the master knows that already; or its launch never came, and DROPPED is what it is. Nobody
+    /// need acknowledge this: a kill that still waits is repeated.
+    fn deny_knowledge(&self, now: Timestamp, key: TaskKey, effects: &mut Vec<Effect>) {
+        let Some(link) = self.link.registered() else { return };
+        let status = TaskStatus {
+            task_id: key.task_id,
+            agent_id: self.agent_id.clone(),
+            state: TaskState::Dropped,
+            reason: Reason::Reconciliation,
+            source: Source::Agent,
+            message: "the agent does not know this task".to_owned(),
+            time: now,
+            update_id: None,
+            healthy: None,
+            container: ContainerStatus::default(),
+        };
+        let message = AgentMessage::Update { framework_id: key.framework_id, status };
+        effects.push(Effect::Send { link, message });
+    }
+
+    fn checkpointed(&mut self, now: Timestamp, token: Token, effects: &mut Vec<Effect>) {
+        if let Some(key) = self.by_token.remove(&token) {
+            self.on_task(now, &key, effects, |task, turn| task.checkpointed(turn, token));
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some(link) = self.link.silent(now) {
+            self.hang_up(link, "the master has fallen silent".to_owned(), effects);
+        }
+        self.each_task(now, effects, Task::tick);
+    }
+
+    fn on_container(
+        &mut self,
+        now: Timestamp,
+        container: &ContainerId,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Task, &mut Turn<'_>),
+    ) {
+        if let Some(key) = self.by_container.get(container).cloned() {
+            self.on_task(now, &key, effects, act);
+        }
+    }
+
+    fn each_task(
+        &mut self,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+        mut act: impl FnMut(&mut Task, &mut Turn<'_>),
+    ) {
+        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+        for key in keys {
+            self.on_task(now, &key, effects, &mut act);
+        }
+    }
+
+    /// Whether there is such a task.
+    fn on_task(
+        &mut self,
+        now: Timestamp,
+        key: &TaskKey,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Task, &mut Turn<'_>),
+    ) -> bool {
+        let Some((key, mut task)) = self.tasks.remove_entry(key) else { return false };
+        act(&mut task, &mut self.turn(now, effects));
+        self.keep(key, task, effects);
+        true
+    }
+
+    /// Puts a task back after it has handled an input, unless it is over.
+    fn keep(&mut self, key: TaskKey, task: Task, effects: &mut Vec<Effect>) {
+        if task.is_forgotten() {
+            self.by_container.remove(&task.record().container);
+            effects.push(Effect::Forget(task.record().container.clone()));
+            return;
+        }
+        if let Some(token) = task.awaits() {
+            self.by_token.insert(token, key.clone());
+        }
+        self.tasks.insert(key, task);
+    }
+
+    fn turn<'a>(&'a mut self, now: Timestamp, effects: &'a mut Vec<Effect>) -> Turn<'a> {
+        Turn {
+            now,
+            config: &self.config,
+            agent_id: self.agent_id.as_ref(),
+            link: self.link.registered(),
+            ids: &mut self.ids,
+            effects,
+        }
+    }
+}
+
+fn shown(resources: &Resources) -> String {
+    match resources.to_string() {
+        text if text.is_empty() => "nothing".to_owned(),
+        text => text,
+    }
+}
+
+/// A duration as people write it.
+fn span(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}

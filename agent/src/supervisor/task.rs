@@ -1,0 +1,551 @@
+//! One task from its launch until it is forgotten: which step it is at, and what each event makes of it.
+
+use std::time::Duration;
+
+use divvy_proto::agent::AgentMessage;
+use divvy_proto::ids::{FrameworkId, UpdateId};
+use divvy_proto::task::{ContainerStatus, ExitStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
+use divvy_proto::time::Timestamp;
+
+use super::health::{Health, Verdict};
+use super::input::{LiveTask, Token};
+use super::record::{Kill, KillCause, TaskRecord};
+use super::{Effect, Record, Turn, environment, span};
+use crate::container::{ContainerId, ContainerState, Exited};
+
+/// What SIGKILL is called in an exit status.
+const SIGKILL: i32 = 9;
+
+#[derive(Debug)]
+pub(super) struct Task {
+    record: TaskRecord,
+    phase: Phase,
+    /// The latest checkpoint of the record, while it is not yet on disk. Whatever depends on the record waits for it.
+    unwritten: Option<Token>,
+    /// When the first unacknowledged update is to be sent again, if it was sent on this stream.
+    in_flight: Option<Retry>,
+    /// Set once SIGTERM was asked for: when patience ends.
+    kill_at: Option<Timestamp>,
+    health: Health,
+}
+
+/// See the picture in the module above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Admitted,
+    Preparing,
+    Launching,
+    Running,
+    Ended,
+    Destroying,
+    Done,
+    Forgotten,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Timestamp,
+    pause: Duration,
+}
+
+/// A state, why, and why in words for people.
+type Outcome = (TaskState, Reason, String);
+
+impl TaskRecord {
+    /// A task as it is launched: STARTING, and nothing on disk yet.
+    pub(super) fn new(
+        turn: &mut Turn<'_>,
+        (framework_id, framework_name): (FrameworkId, String),
+        info: TaskInfo,
+        container: ContainerId,
+    ) -> Self {
+        let latest = TaskStatus {
+            task_id: info.id.clone(),
+            agent_id: turn.agent_id.cloned(),
+            state: TaskState::Starting,
+            reason: Reason::CommandExited,
+            source: Source::Agent,
+            message: String::new(),
+            time: turn.now,
+            update_id: None,
+            healthy: None,
+            container: ContainerStatus::default(),
+        };
+        Self {
+            framework_id,
+            framework_name,
+            info,
+            container,
+            boot_id: turn.config.boot_id.clone(),
+            running_since: None,
+            kill: None,
+            latest,
+            unacknowledged: std::collections::VecDeque::new(),
+        }
+    }
+
+    fn abandoned(&self) -> bool {
+        self.kill.as_ref().is_some_and(|kill| kill.cause == KillCause::FrameworkRemoved)
+    }
+}
+
+/// How tasks come to be.
+impl Task {
+    /// A task that was launched, or is refused with this outcome.
+    pub(super) fn admitted(turn: &mut Turn<'_>, record: TaskRecord, refusal: Option<Outcome>) -> Self {
+        let mut task = Self::at(record, Phase::Admitted);
+        match refusal {
+            Some(outcome) => {
+                task.phase = Phase::Done;
+                task.say(turn, outcome);
+            }
+            None => {
+                let sandbox = environment::sandbox(turn.config, &task.record.key());
+                task.record.latest.container.sandbox = Some(sandbox.display().to_string());
+                let message = "the container is being prepared".to_owned();
+                task.say(turn, (TaskState::Starting, Reason::CommandExited, message));
+            }
+        }
+        task.save(turn);
+        task
+    }
+
+    /// A task that an earlier process of the agent knew, and what its container is now.
+    pub(super) fn recovered(turn: &mut Turn<'_>, record: TaskRecord, state: ContainerState) -> Self {
+        let mut task = Self::at(record, Phase::Running);
+        if task.record.latest.state.is_terminal() {
+            task.phase = Phase::Ended;
+            task.proceed(turn);
+        } else if task.record.boot_id != turn.config.boot_id {
+            let message = "the machine was rebooted".to_owned();
+            task.end(turn, (TaskState::Failed, Reason::AgentRestarted, message));
+        } else {
+            task.found(turn, state);
+        }
+        task
+    }
+
+    fn found(&mut self, turn: &mut Turn<'_>, state: ContainerState) {
+        match state {
+            ContainerState::Running { pid } if self.record.running_since.is_none() => {
+                self.phase = Phase::Launching;
+                self.launched(turn, pid);
+            }
+            ContainerState::Running { .. } => {
+                turn.effects.push(Effect::Watch(self.record.container.clone()));
+                if self.record.kill.is_none() {
+                    self.start_health(turn);
+                }
+                self.proceed(turn);
+            }
+            ContainerState::Exited(exited) => self.exited(turn, &exited),
+            // A launched container leaves a trace until it is destroyed, and it is destroyed only after its end is on disk.
+            ContainerState::Absent if self.record.running_since.is_none() && self.record.kill.is_none() => {
+                let message = "the agent was restarted before the task was started".to_owned();
+                self.end(turn, (TaskState::Dropped, Reason::AgentRestarted, message));
+            }
+            ContainerState::Absent if self.record.running_since.is_none() => self.end_unstarted(turn),
+            ContainerState::Absent => {
+                self.exited(turn, &Exited { status: None, oom: None, at: turn.now });
+            }
+        }
+    }
+
+    fn at(record: TaskRecord, phase: Phase) -> Self {
+        let health = Health::new(record.info.health.len(), record.latest.healthy == Some(true));
+        Self { record, phase, unwritten: None, in_flight: None, kill_at: None, health }
+    }
+}
+
+/// What can be asked of a task.
+impl Task {
+    pub(super) const fn record(&self) -> &TaskRecord {
+        &self.record
+    }
+
+    /// Whether the task's resources are, or may be, in use.
+    pub(super) fn has_container(&self) -> bool {
+        !matches!(self.phase, Phase::Done | Phase::Forgotten)
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.phase == Phase::Forgotten
+    }
+
+    /// The checkpoint that the task waits for.
+    pub(super) const fn awaits(&self) -> Option<Token> {
+        self.unwritten
+    }
+
+    pub(super) fn to_live_task(&self) -> LiveTask {
+        LiveTask { container: self.record.container.clone(), running_since: self.record.running_since }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        let kill_at = self.kill_at.filter(|_| self.phase == Phase::Running);
+        kill_at.into_iter().chain(self.in_flight.map(|retry| retry.at)).min()
+    }
+}
+
+/// What its container does.
+impl Task {
+    pub(super) fn prepared(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Preparing {
+            self.phase = Phase::Launching;
+            turn.effects.push(Effect::Launch(environment::container(turn, &self.record)));
+        }
+    }
+
+    /// The sandbox, an artifact or the container could not be made.
+    pub(super) fn not_started(&mut self, turn: &mut Turn<'_>, reason: Reason, message: String) {
+        match self.phase {
+            Phase::Preparing | Phase::Launching if self.record.kill.is_some() => self.end_unstarted(turn),
+            Phase::Preparing | Phase::Launching => self.end(turn, (TaskState::Failed, reason, message)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn launched(&mut self, turn: &mut Turn<'_>, pid: u32) {
+        if self.phase != Phase::Launching {
+            return;
+        }
+        self.record.latest.container.pid = Some(pid);
+        if self.record.kill.is_some() {
+            self.end_unstarted(turn);
+            return;
+        }
+        self.phase = Phase::Running;
+        self.record.running_since = Some(turn.now);
+        let message = format!("the process runs as {pid}");
+        self.say(turn, (TaskState::Running, Reason::CommandExited, message));
+        self.save(turn);
+        turn.effects.push(Effect::Watch(self.record.container.clone()));
+        self.start_health(turn);
+    }
+
+    pub(super) fn exited(&mut self, turn: &mut Turn<'_>, exited: &Exited) {
+        if self.phase != Phase::Running {
+            return; // its end has been written down already
+        }
+        let container = &mut self.record.latest.container;
+        container.exit = exited.status;
+        container.memory_limit = exited.oom.map(|oom| oom.limit);
+        container.memory_peak = exited.oom.map(|oom| oom.peak);
+        let outcome = outcome(self.record.kill.as_ref(), exited);
+        self.end_at(turn, exited.at.min(turn.now), outcome);
+    }
+
+    pub(super) fn destroyed(&mut self, turn: &mut Turn<'_>) {
+        if self.phase != Phase::Destroying {
+            return;
+        }
+        self.phase = Phase::Done;
+        if self.record.abandoned() {
+            // Once, so that a master that listens frees the resources; one that does not learns it at the registration.
+            self.send(turn, self.record.latest.clone());
+            self.phase = Phase::Forgotten;
+        }
+        self.send_first(turn);
+    }
+
+    pub(super) fn probed(&mut self, turn: &mut Turn<'_>, index: usize, result: Result<(), String>) {
+        let (Some(since), Some(check)) = (self.record.running_since, self.record.info.health.get(index))
+        else {
+            return;
+        };
+        if self.phase != Phase::Running || self.record.kill.is_some() {
+            return;
+        }
+        match self.health.judge(turn.now, since, (index, check), result.clone()) {
+            Verdict::Healthy(healthy) if self.record.latest.healthy != Some(healthy) => {
+                self.record.latest.healthy = Some(healthy);
+                let message = match result {
+                    Ok(()) => "all health checks pass".to_owned(),
+                    Err(how) => format!("a health check fails: {how}"),
+                };
+                self.say(turn, (TaskState::Running, Reason::HealthChanged, message));
+                self.save(turn);
+            }
+            Verdict::Dead(how) => {
+                self.record.latest.healthy = Some(false);
+                self.kill(turn, KillCause::Unhealthy(how), None);
+            }
+            Verdict::Healthy(_) | Verdict::Unknown => {}
+        }
+    }
+}
+
+/// What the master and time do to it.
+impl Task {
+    /// SIGTERM, then after the grace SIGKILL to all of the container; or no start at all, if it is not too late for that.
+    pub(super) fn kill(&mut self, turn: &mut Turn<'_>, cause: KillCause, grace: Option<Duration>) {
+        let grace = grace.or(self.record.info.kill_grace).unwrap_or(turn.config.kill_grace);
+        match self.phase {
+            Phase::Forgotten => {}
+            Phase::Done if cause == KillCause::FrameworkRemoved => self.phase = Phase::Forgotten,
+            _ if self.record.kill.is_some() => self.kill_again(turn, cause, grace),
+            Phase::Ended | Phase::Destroying | Phase::Done => {
+                if cause == KillCause::FrameworkRemoved {
+                    self.record.kill = Some(Kill { cause, grace });
+                    self.record.unacknowledged.clear();
+                }
+            }
+            Phase::Admitted | Phase::Preparing => {
+                if self.phase == Phase::Preparing {
+                    turn.effects.push(Effect::CancelPrepare(self.record.container.clone()));
+                }
+                self.record.kill = Some(Kill { cause, grace });
+                self.end_unstarted(turn);
+            }
+            Phase::Launching => {
+                self.record.kill = Some(Kill { cause, grace });
+                self.save(turn);
+            }
+            Phase::Running => {
+                self.stop_health(turn);
+                let (reason, message) = kill_words(&cause, grace);
+                self.record.kill = Some(Kill { cause, grace });
+                self.say(turn, (TaskState::Killing, reason, message));
+                self.save(turn);
+            }
+        }
+    }
+
+    /// A second kill can only be less patient, or tell that nobody waits for updates any more.
+    fn kill_again(&mut self, turn: &mut Turn<'_>, cause: KillCause, grace: Duration) {
+        let Some(kill) = &mut self.record.kill else { return };
+        let before = kill.clone();
+        kill.grace = kill.grace.min(grace);
+        self.kill_at = self.kill_at.map(|at| at.min(turn.now + kill.grace));
+        if cause == KillCause::FrameworkRemoved {
+            kill.cause = cause;
+        }
+        let changed = *kill != before;
+        if self.record.abandoned() {
+            self.record.unacknowledged.clear();
+            self.in_flight = None;
+        }
+        if changed && self.phase < Phase::Ended {
+            self.save(turn);
+        }
+    }
+
+    /// Only the update in flight can be acknowledged; anything else is an echo.
+    pub(super) fn acknowledged(&mut self, turn: &mut Turn<'_>, update_id: &UpdateId) {
+        let first = self.record.unacknowledged.front();
+        let Some(terminal) = first
+            .filter(|first| first.update_id.as_ref() == Some(update_id))
+            .map(|first| first.state.is_terminal())
+        else {
+            return;
+        };
+        if terminal && self.phase != Phase::Done {
+            return; // it was sent by an earlier process; the container may still be there, so it is sent again
+        }
+        self.record.unacknowledged.pop_front();
+        self.in_flight = None;
+        if self.record.latest.update_id.as_ref() == Some(update_id) {
+            self.record.latest.update_id = None;
+        }
+        if terminal {
+            self.phase = Phase::Forgotten;
+        } else if !self.record.unacknowledged.is_empty() {
+            // Written before the next is sent: after a crash the two must not come in the wrong order. Where there is no next,
+            // a crash only repeats the latest, and that is harmless.
+            self.save(turn);
+        }
+    }
+
+    /// The task was launched again: say how it is.
+    pub(super) fn repeat(&mut self, turn: &mut Turn<'_>) {
+        match self.record.unacknowledged.front().cloned() {
+            Some(first) if self.in_flight.is_some() => self.send(turn, first),
+            Some(_) => self.send_first(turn),
+            None => self.send(turn, self.record.latest.clone()),
+        }
+    }
+
+    pub(super) fn checkpointed(&mut self, turn: &mut Turn<'_>, token: Token) {
+        if self.unwritten == Some(token) {
+            self.unwritten = None;
+            self.proceed(turn);
+        }
+    }
+
+    pub(super) fn link_lost(&mut self) {
+        self.in_flight = None;
+    }
+
+    pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Running
+            && let Some(kill) = self.record.kill.clone()
+            && self.kill_at.is_some_and(|at| at <= turn.now)
+        {
+            // Whatever its first process does by then: SIGKILL to the whole container is what comes.
+            self.record.latest.container.exit = Some(ExitStatus::Signal(SIGKILL));
+            let (state, reason, message) = killed(&kill.cause);
+            let how = format!("{message}; it did not end within {} of SIGTERM", span(kill.grace));
+            self.end(turn, (state, reason, how));
+        }
+        if let (Some(retry), Some(first)) = (self.in_flight, self.record.unacknowledged.front())
+            && retry.at <= turn.now
+        {
+            self.send(turn, first.clone());
+            let pause = retry.pause.saturating_mul(2).min(turn.config.retry_longest);
+            self.in_flight = Some(Retry { at: turn.now + pause, pause });
+        }
+    }
+
+    /// Sends the first unacknowledged update if that is not in flight, is on disk, and is due.
+    pub(super) fn send_first(&mut self, turn: &mut Turn<'_>) {
+        let Some(first) = self.record.unacknowledged.front() else { return };
+        let due = !first.state.is_terminal() || self.phase == Phase::Done;
+        if turn.link.is_some() && self.unwritten.is_none() && self.in_flight.is_none() && due {
+            self.send(turn, first.clone());
+            let pause = turn.config.retry_first;
+            self.in_flight = Some(Retry { at: turn.now + pause, pause });
+        }
+    }
+}
+
+impl Task {
+    /// Does what the record, now on disk, allows.
+    fn proceed(&mut self, turn: &mut Turn<'_>) {
+        let container = self.record.container.clone();
+        match self.phase {
+            Phase::Admitted => {
+                self.phase = Phase::Preparing;
+                let artifacts = self.record.info.artifacts.clone();
+                let (task, user) = (self.record.key(), environment::user(turn, &self.record));
+                turn.effects.push(Effect::Prepare { container, task, user, artifacts });
+            }
+            Phase::Running => {
+                if let (Some(kill), None) = (&self.record.kill, self.kill_at) {
+                    self.kill_at = Some(turn.now + kill.grace);
+                    turn.effects.push(Effect::Terminate(container));
+                }
+            }
+            Phase::Ended => {
+                self.phase = Phase::Destroying;
+                turn.effects.push(Effect::Destroy(container));
+            }
+            Phase::Preparing | Phase::Launching | Phase::Destroying | Phase::Done | Phase::Forgotten => {}
+        }
+        self.send_first(turn);
+    }
+
+    fn end_unstarted(&mut self, turn: &mut Turn<'_>) {
+        let message = "it was killed before it was started".to_owned();
+        self.end(turn, (TaskState::Killed, Reason::KilledDuringLaunch, message));
+    }
+
+    /// Writes down how the task ended. Once that is on disk the container is destroyed, and then the world is told.
+    fn end_at(&mut self, turn: &mut Turn<'_>, at: Timestamp, outcome: Outcome) {
+        if self.phase == Phase::Running && self.record.kill.is_none() {
+            self.stop_health(turn);
+        }
+        self.phase = Phase::Ended;
+        self.kill_at = None;
+        self.say_at(turn, at, outcome);
+        self.save(turn);
+    }
+
+    fn end(&mut self, turn: &mut Turn<'_>, outcome: Outcome) {
+        self.end_at(turn, turn.now, outcome);
+    }
+
+    fn say(&mut self, turn: &mut Turn<'_>, outcome: Outcome) {
+        self.say_at(turn, turn.now, outcome);
+    }
+
+    /// Adds a status to what is to be sent.
+    fn say_at(&mut self, turn: &mut Turn<'_>, time: Timestamp, (state, reason, message): Outcome) {
+        let update_id = turn.ids.update(turn.config);
+        let latest = &mut self.record.latest;
+        *latest = TaskStatus {
+            agent_id: turn.agent_id.cloned(),
+            state,
+            reason,
+            message,
+            time,
+            update_id,
+            ..latest.clone()
+        };
+        let latest = latest.clone();
+        if self.record.abandoned() {
+            return;
+        }
+        let queue = &mut self.record.unacknowledged;
+        let superseded = |last: &TaskStatus| last.state == TaskState::Running && state == TaskState::Running;
+        if queue.len() > 1 && queue.back().is_some_and(superseded) {
+            queue.pop_back(); // health that changes and changes back while nobody listens must not pile up
+        }
+        queue.push_back(latest);
+    }
+
+    fn save(&mut self, turn: &mut Turn<'_>) {
+        let token = turn.ids.token();
+        self.unwritten = Some(token);
+        turn.effects.push(Effect::Checkpoint { token, record: Record::Task(self.record.clone()) });
+    }
+
+    fn send(&self, turn: &mut Turn<'_>, status: TaskStatus) {
+        if let Some(link) = turn.link {
+            let framework_id = self.record.framework_id.clone();
+            turn.effects.push(Effect::Send { link, message: AgentMessage::Update { framework_id, status } });
+        }
+    }
+
+    fn start_health(&self, turn: &mut Turn<'_>) {
+        if !self.record.info.health.is_empty() {
+            let (container, checks) = (self.record.container.clone(), self.record.info.health.clone());
+            turn.effects.push(Effect::StartHealth { container, checks });
+        }
+    }
+
+    fn stop_health(&self, turn: &mut Turn<'_>) {
+        if !self.record.info.health.is_empty() {
+            turn.effects.push(Effect::StopHealth(self.record.container.clone()));
+        }
+    }
+}
+
+/// What the end of a task's first process means.
+fn outcome(kill: Option<&Kill>, exited: &Exited) -> Outcome {
+    let how = exited.status.map_or_else(|| "nobody saw how".to_owned(), |status| status.to_string());
+    if let Some(kill) = kill {
+        let (state, reason, message) = killed(&kill.cause);
+        return (state, reason, format!("{message} ({how})"));
+    }
+    if let Some(oom) = exited.oom {
+        let message = format!("it used more memory than its limit of {} (at most {})", oom.limit, oom.peak);
+        return (TaskState::Failed, Reason::OutOfMemory, message);
+    }
+    match exited.status {
+        Some(status) if status.success() => (TaskState::Finished, Reason::CommandExited, how),
+        Some(_) => (TaskState::Failed, Reason::CommandExited, how),
+        None => {
+            let message = "its container ended and nobody can tell how".to_owned();
+            (TaskState::Failed, Reason::StatusLost, message)
+        }
+    }
+}
+
+fn killed(cause: &KillCause) -> Outcome {
+    match cause {
+        KillCause::Requested => (TaskState::Killed, Reason::KillRequested, "killed on request".to_owned()),
+        KillCause::Unhealthy(how) => (TaskState::Failed, Reason::Unhealthy, format!("killed: {how}")),
+        KillCause::FrameworkRemoved => {
+            (TaskState::Killed, Reason::FrameworkRemoved, "killed: its framework was torn down".to_owned())
+        }
+    }
+}
+
+fn kill_words(cause: &KillCause, grace: Duration) -> (Reason, String) {
+    let (_, reason, _) = killed(cause);
+    let message = match cause {
+        KillCause::Unhealthy(how) => how.clone(),
+        _ => format!("it has {} to end", span(grace)),
+    };
+    (reason, message)
+}
