@@ -1,0 +1,150 @@
+//! Ends that somebody wanted.
+
+use super::*;
+
+#[test]
+fn a_kill_is_sigterm_and_a_task_that_listens_is_killed_with_its_own_exit_code() {
+    let mut bench = Bench::running(task("t"));
+    assert_eq!(bench.hear(kill("t", None)), ["write t KILLING [\"KILLING\"]"]);
+    assert_eq!(
+        bench.written(),
+        ["terminate i-1", "send t i-3 KILLING kill_requested pid 77: it has 3s to end"]
+    );
+    bench.hear(acknowledge("t", "i-3"));
+    assert_eq!(bench.exits(ExitStatus::Code(0)), ["write t KILLED [\"KILLED\"]"]);
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert_eq!(
+        bench.feed(Input::Destroyed(container(1))),
+        ["send t i-4 KILLED kill_requested pid 77 exit code 0: killed on request (exit code 0)"]
+    );
+}
+
+#[test]
+fn a_task_that_does_not_listen_loses_its_whole_container_when_the_grace_is_over() {
+    let mut bench = Bench::running(TaskInfo { kill_grace: Some(secs(8)), ..task("t") });
+    bench.hear(kill("t", None));
+    bench.written();
+    bench.hear(acknowledge("t", "i-3"));
+    assert!(bench.pass(secs(7)).is_empty());
+    assert_eq!(bench.pass(secs(1)), ["write t KILLED [\"KILLED\"]"]);
+    assert!(bench.exits(ExitStatus::Signal(15)).is_empty(), "its end is on its way to disk already");
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert_eq!(
+        bench.feed(Input::Destroyed(container(1))),
+        [
+            "send t i-4 KILLED kill_requested pid 77 signal 9: killed on request; it did not end within 8s of SIGTERM"
+        ]
+    );
+}
+
+#[test]
+fn a_second_kill_can_only_be_less_patient() {
+    let mut bench = Bench::running(task("t"));
+    bench.hear(kill("t", Some(secs(60))));
+    bench.written();
+    bench.hear(acknowledge("t", "i-3"));
+    assert!(bench.hear(kill("t", Some(secs(90)))).is_empty());
+    assert_eq!(bench.hear(kill("t", Some(secs(5)))), ["write t KILLING []"]);
+    bench.written();
+    assert!(bench.pass(secs(4)).is_empty());
+    assert_eq!(bench.pass(secs(1)), ["write t KILLED [\"KILLED\"]"]);
+}
+
+#[test]
+fn a_kill_before_the_start_means_that_there_is_none() {
+    let mut bench = Bench::new();
+    bench.hear(launch(task("t")));
+    bench.written();
+    assert_eq!(bench.hear(kill("t", None)), ["cancel i-1", "write t KILLED [\"STARTING\", \"KILLED\"]"]);
+    assert!(bench.feed(Input::Prepared(container(1))).is_empty(), "too late");
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert!(bench.feed(Input::Destroyed(container(1))).is_empty());
+    assert_eq!(bench.hear(acknowledge("t", "i-1")), ["write t KILLED [\"KILLED\"]"]);
+    assert_eq!(
+        bench.written(),
+        ["send t i-2 KILLED killed_during_launch: it was killed before it was started"]
+    );
+}
+
+#[test]
+fn a_kill_during_the_launch_waits_for_it_and_then_removes_the_container() {
+    let mut bench = Bench::new();
+    bench.hear(launch(task("t")));
+    bench.written();
+    bench.hear(acknowledge("t", "i-1"));
+    bench.feed(Input::Prepared(container(1)));
+    assert_eq!(bench.hear(kill("t", None)), ["write t STARTING []"]);
+    assert!(bench.written().is_empty());
+    assert_eq!(
+        bench.feed(Input::Launched { container: container(1), pid: 77 }),
+        ["write t KILLED [\"KILLED\"]"]
+    );
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert_eq!(
+        bench.feed(Input::Destroyed(container(1))),
+        ["send t i-2 KILLED killed_during_launch pid 77: it was killed before it was started"]
+    );
+}
+
+#[test]
+fn a_kill_of_a_task_that_is_not_here_is_answered() {
+    let mut bench = Bench::new();
+    assert_eq!(
+        bench.hear(kill("t", None)),
+        ["send t - DROPPED reconciliation: the agent does not know this task"]
+    );
+}
+
+#[test]
+fn a_framework_that_is_shut_down_loses_its_tasks_and_nobody_waits_for_its_acknowledgements() {
+    let mut bench = Bench::running(task("t"));
+    bench.hear(MasterMessage::Launch {
+        framework_id: framework("other"),
+        framework_name: "other".to_owned(),
+        task: task("t"),
+    });
+    bench.written();
+    let shutdown = MasterMessage::ShutdownFramework { framework_id: framework("f") };
+    assert_eq!(bench.hear(shutdown), ["write t KILLING []"]);
+    assert_eq!(bench.written(), ["terminate i-1"]);
+    assert_eq!(bench.exits(ExitStatus::Signal(15)), ["write t KILLED []"]);
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert_eq!(
+        bench.feed(Input::Destroyed(container(1))),
+        [
+            "send t i-5 KILLED framework_removed pid 77 signal 15: killed: its framework was torn down (signal 15)",
+            "forget i-1",
+        ]
+    );
+    assert_eq!(bench.core.known_tasks().map(|key| key.framework_id.as_str()).collect::<Vec<_>>(), ["other"]);
+}
+
+#[test]
+fn what_a_shut_down_framework_has_not_acknowledged_is_forgotten() {
+    let mut bench = Bench::running(task("t"));
+    bench.exits(ExitStatus::Code(0));
+    bench.written();
+    bench.feed(Input::Destroyed(container(1)));
+    let shutdown = MasterMessage::ShutdownFramework { framework_id: framework("f") };
+    assert_eq!(bench.hear(shutdown), ["forget i-1"]);
+}
+
+#[test]
+fn an_agent_that_leaves_nothing_behind_kills_everything_and_takes_nothing() {
+    let mut bench = Bench::running(task("t"));
+    assert_eq!(bench.feed(Input::KillAll), ["write t KILLING [\"KILLING\"]"]);
+    bench.hear(launch(task("u")));
+    assert_eq!(
+        bench.written(),
+        [
+            "terminate i-1",
+            "send t i-3 KILLING kill_requested pid 77: it has 3s to end",
+            "send u i-4 DROPPED agent_disconnected: the agent shuts down and takes no more tasks",
+        ]
+    );
+    bench.exits(ExitStatus::Signal(15));
+    bench.written();
+    assert_eq!(bench.core.live_tasks().len(), 1);
+    bench.feed(Input::Destroyed(container(1)));
+    assert!(bench.core.live_tasks().is_empty());
+}

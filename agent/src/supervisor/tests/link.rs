@@ -1,0 +1,56 @@
+//! The conversation with the master: registration, silence, and masters of the past.
+
+use super::*;
+
+#[test]
+fn the_first_registration_brings_an_id_that_is_kept() {
+    let mut bench = Bench::blank();
+    bench.feed(Input::Recovered(Recovered::default()));
+    assert_eq!(bench.feed(Input::Connected(LinkId(1))), ["register - []"]);
+    assert_eq!(bench.registered(1), ["write agent a"]);
+    assert_eq!(bench.core.agent_id().map(AgentId::as_str), Some("a"));
+}
+
+#[test]
+fn an_agent_that_comes_back_tells_all_it_runs_and_sends_again_what_is_due() {
+    let mut bench = Bench::running(task("t"));
+    bench.exits(ExitStatus::Code(0));
+    bench.written();
+    bench.feed(Input::Disconnected(LinkId(1)));
+    assert!(bench.feed(Input::Destroyed(container(1))).is_empty(), "nobody is there to hear it");
+    assert!(bench.pass(secs(3600)).is_empty());
+    bench.link = LinkId(2);
+    assert_eq!(bench.feed(Input::Connected(LinkId(2))), ["register a [\"t FINISHED\"]"]);
+    assert_eq!(bench.registered(2), ["send t i-3 FINISHED command_exited pid 77 exit code 0: exit code 0"]);
+}
+
+#[test]
+fn a_deposed_master_is_not_obeyed() {
+    let mut bench = Bench::blank();
+    bench.feed(Input::Recovered(Recovered::default()));
+    bench.feed(Input::Connected(LinkId(1)));
+    bench.registered(7);
+    bench.link = LinkId(2);
+    bench.feed(Input::Connected(LinkId(2)));
+    assert_eq!(bench.registered(6), ["hang up: this master's epoch is 6, but a newer one, 7, was heard"]);
+    assert!(bench.hear(launch(task("t"))).is_empty());
+}
+
+#[test]
+fn orders_before_the_registration_and_from_old_streams_are_void() {
+    let mut bench = Bench::new();
+    bench.feed(Input::Connected(LinkId(2)));
+    assert!(bench.hear(launch(task("t"))).is_empty(), "stream 1 is past");
+    bench.link = LinkId(2);
+    assert_eq!(bench.hear(launch(task("t"))), ["hang up: the master gave orders before the registration"]);
+}
+
+#[test]
+fn a_master_that_falls_silent_is_looked_for_anew() {
+    let mut bench = Bench::new();
+    bench.pass(secs(70));
+    assert_eq!(bench.hear(MasterMessage::Ping), ["pong"]);
+    assert!(bench.pass(secs(74)).is_empty());
+    assert_eq!(bench.pass(secs(1)), ["hang up: the master has fallen silent"]);
+    assert_eq!(bench.core.next_deadline(), None);
+}
