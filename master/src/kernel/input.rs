@@ -1,9 +1,11 @@
 //! All that can happen to the kernel.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use divvy_proto::agent::AgentMessage;
 use divvy_proto::ids::{AgentId, Epoch, FrameworkId, TaskId};
+use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::Call;
 
 use super::effect::{LinkId, PersistToken, RequestId};
@@ -28,6 +30,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// So many ended tasks are listed per framework (Mesos: 1000).
     pub ended_tasks_kept: usize,
+    /// Weights of roles among their siblings, in thousandths; 1000 for a role that is not named.
+    pub weights: BTreeMap<RolePath, u32>,
 }
 
 impl Default for Config {
@@ -41,6 +45,7 @@ impl Default for Config {
             breaker_percent: 50,
             heartbeat: Duration::from_secs(15),
             ended_tasks_kept: 1000,
+            weights: BTreeMap::new(),
         }
     }
 }

@@ -14,65 +14,177 @@
 //! An effect that depends on a fact which must survive a crash is pushed only after [`Input::Persisted`] has named that
 //! fact: the kernel says `Persist`, waits, and then speaks.
 //!
+//! The listing is the design: `agents` register, return and fall silent (`pings`); `frameworks` subscribe, and their `calls`
+//! move `offers` and `tasks`; the `allocator` decides whose turn it is; `registry` says what must be remembered; `changes`
+//! and `views` say what everyone may see; `invariants` says what must always hold.
+//!
 //! Not here: what a service or a job is; protobuf; JSON but for the views in [`divvy_proto::api`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod agents;
+mod allocator;
+mod calls;
+mod changes;
 mod effect;
+mod frameworks;
 mod input;
+mod invariants;
+mod offers;
+mod operator;
+mod pings;
+mod reconcile;
+mod registry;
+mod tasks;
+mod timers;
+mod views;
+
+use std::collections::BTreeMap;
+
+use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
+use divvy_proto::scheduler::{Event, StreamError};
+use divvy_proto::time::Timestamp;
 
 pub use effect::{Absence, Effect, LinkId, PersistToken, RegistryChange, RequestId};
 pub use input::{Config, Input, OperatorRequest};
 
-mod views;
+use agents::Agent;
+use allocator::Allocator;
+use changes::Changes;
+use frameworks::{Connection, Framework};
+use offers::Offer;
+use registry::Awaited;
+use timers::{Timer, Timers};
 
-use divvy_proto::time::Timestamp;
+/// Names a task: it is unique within its framework only.
+type TaskKey = (FrameworkId, TaskId);
+
+/// What pushes effects takes them last, under this name.
+type Effects = Vec<Effect>;
+
+/// Who is at the other end of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Peer {
+    /// An agent whose admission is being made durable.
+    JoiningAgent(PersistToken),
+    /// An agent.
+    Agent(AgentId),
+    /// A framework, subscribed or about to be.
+    Framework(FrameworkId),
+}
 
 /// The state of the cluster and the rules by which it changes.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     config: Config,
+    /// The time of the first input, from which uptime counts.
+    started: Option<Timestamp>,
+    agents: BTreeMap<AgentId, Agent>,
+    frameworks: BTreeMap<FrameworkId, Framework>,
+    offers: BTreeMap<OfferId, Offer>,
+    links: BTreeMap<LinkId, Peer>,
+    allocator: Allocator,
+    timers: Timers,
+    awaited: BTreeMap<PersistToken, Awaited>,
+    changes: Changes,
+    made: Made,
+    /// Effects of `recover`, which has nowhere to push them.
+    unsaid: Effects,
+}
+
+/// How many ids of each kind this epoch has made.
+#[derive(Debug, Clone, Copy, Default)]
+struct Made {
+    agents: u64,
+    frameworks: u64,
+    offers: u32,
+    tokens: u64,
 }
 
 impl Kernel {
     /// A cluster without agents and frameworks.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// The cluster as the registry has it, after a restart of the master: its agents may come back until
-    /// `config.reregister_timeout` has passed, its frameworks until their failover timeout has.
-    #[must_use]
-    pub fn recover(
-        config: Config,
-        records: impl IntoIterator<Item = RegistryChange>,
-        now: Timestamp,
-    ) -> Self {
-        let _ = (records, now);
-        Self::new(config)
+        let mut allocator = Allocator::new();
+        for (role, weight) in &config.weights {
+            allocator.set_weight(role, *weight);
+        }
+        Self {
+            config,
+            started: None,
+            agents: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            allocator,
+            timers: Timers::default(),
+            awaited: BTreeMap::new(),
+            changes: Changes::default(),
+            made: Made::default(),
+            unsaid: Vec::new(),
+        }
     }
 
     /// Takes in what happened, and pushes what is to be done about it.
     pub fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
-        let _ = (now, input, effects);
+        self.started.get_or_insert(now);
+        effects.append(&mut self.unsaid);
+        match input {
+            Input::Agent { link, message } => self.agent_says(now, link, message, effects),
+            Input::Framework { link, call } => self.framework_says(now, link, call, effects),
+            Input::AgentClosed { link } | Input::FrameworkClosed { link } => {
+                self.link_closed(now, link, effects);
+            }
+            Input::Operator { request, body } => self.operator_asks(now, request, body, effects),
+            Input::Persisted(token) => self.persisted(now, token, effects),
+            Input::Tick => self.tick(now, effects),
+        }
     }
 
     /// Ends a batch of inputs: allocates once, and tells those who watch what changed.
     pub fn end_turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let _ = (now, effects);
+        self.started.get_or_insert(now);
+        effects.append(&mut self.unsaid);
+        self.send_offers(now, effects);
+        self.tell_changes(now, effects);
+        debug_assert_eq!(self.check_invariants(), Ok(()));
     }
 
     /// When to feed `Input::Tick` (and end a turn) if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+        self.timers.next().into_iter().chain(self.allocator.next_deadline()).min()
     }
 
-    /// Checks that the kernel agrees with itself.
-    ///
-    /// # Errors
-    /// Which rule is broken, by what.
-    pub fn check_invariants(&self) -> Result<(), String> {
-        Ok(())
+    fn tick(&mut self, now: Timestamp, out: &mut Effects) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Offer(id) => self.expire_offer(now, id, out),
+                Timer::Agent(id) => self.agent_due(now, &id, out),
+                Timer::Failover(id) => self.failover_timeout(now, &id, out),
+                Timer::Heartbeat(id) => self.heartbeat(now, &id, out),
+            }
+        }
+    }
+
+    fn link_closed(&mut self, now: Timestamp, link: LinkId, out: &mut Effects) {
+        match self.links.remove(&link) {
+            None => {}
+            Some(Peer::Agent(id)) => self.agent_left(now, &id, out),
+            Some(Peer::JoiningAgent(_)) => self.joining_left(link),
+            Some(Peer::Framework(id)) => self.framework_left(now, &id, link, out),
+        }
+    }
+
+    /// Ends a stream that said what no honest peer would say. Whoever was on it is treated as if it had left.
+    fn refuse_link(&mut self, now: Timestamp, link: LinkId, why: impl ToString, out: &mut Effects) {
+        out.push(Effect::Close { link, error: StreamError::Refused(why.to_string()) });
+        self.link_closed(now, link, out);
+    }
+
+    /// Tells a framework, if it is connected.
+    fn tell(&self, framework: &FrameworkId, event: Event, out: &mut Effects) {
+        if let Some(Connection::Connected { link }) = self.frameworks.get(framework).map(|f| f.connection) {
+            out.push(Effect::ToFramework { link, event });
+        }
     }
 }

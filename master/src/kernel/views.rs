@@ -1,80 +1,204 @@
 //! What the operator API shows of the kernel, as `divvy_proto::api` types. Nothing here changes anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::api;
-use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
+use divvy_proto::attributes::{AttributeValue, Attributes};
+use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
+use divvy_proto::resources::Resources;
+use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
 use super::Kernel;
+use super::agents::Agent;
+use super::allocator::{Quantities, sum};
+use super::frameworks::Framework;
+use super::offers::Offer;
+use super::tasks::Task;
 
 impl Kernel {
     /// The cluster's totals. `leader` is empty: the kernel does not know its own address.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> api::Status {
-        let _ = now;
+        let frameworks = self.frameworks.values();
+        let tasks = frameworks.clone().flat_map(|f| f.tasks.values().chain(f.ended.values()));
         api::Status {
             leader: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.config.epoch.0,
-            uptime: 0,
-            agents: BTreeMap::new(),
-            frameworks: BTreeMap::new(),
-            tasks: BTreeMap::new(),
-            resources: api::ResourceUse::default(),
-            warnings: Vec::new(),
+            uptime: self.started.map_or(0, |started| now.since(started).as_secs()),
+            agents: count(self.agents.values().map(|agent| agent.standing)),
+            frameworks: count(frameworks.map(Framework::state)),
+            tasks: count(tasks.map(|task| task.status.state)),
+            resources: self.cluster_use(),
+            warnings: self.breaker_warning().into_iter().collect(),
         }
+    }
+
+    /// Without ports, which mean nothing beyond their agent.
+    fn cluster_use(&self) -> api::ResourceUse {
+        let sums = self.allocator.sums();
+        let (used, offered) = (sums.used.to_resources(), sums.offered.to_resources());
+        let available = sums.available.to_resources();
+        api::ResourceUse { total: total(&available, &offered, &used), used, offered, available }
     }
 
     /// All agents, by id.
     #[must_use]
     pub fn agents(&self) -> Vec<api::Agent> {
-        Vec::new()
-    }
-
-    /// All frameworks, by id, with those that were torn down.
-    #[must_use]
-    pub fn frameworks(&self) -> Vec<api::Framework> {
-        Vec::new()
-    }
-
-    /// All tasks that have not ended, and the latest that have.
-    #[must_use]
-    pub fn tasks(&self) -> Vec<api::Task> {
-        Vec::new()
-    }
-
-    /// All outstanding offers.
-    #[must_use]
-    pub fn offers(&self) -> Vec<api::Offer> {
-        Vec::new()
-    }
-
-    /// All roles that are subscribed or hold something.
-    #[must_use]
-    pub fn roles(&self) -> Vec<api::Role> {
-        Vec::new()
+        self.agents.iter().map(|(id, agent)| self.show_agent(id, agent)).collect()
     }
 
     /// One agent.
     #[must_use]
     pub fn agent(&self, id: &AgentId) -> Option<api::Agent> {
-        let _ = id;
-        None
+        self.agents.get(id).map(|agent| self.show_agent(id, agent))
+    }
+
+    fn show_agent(&self, id: &AgentId, agent: &Agent) -> api::Agent {
+        let slot = self.allocator.slot(agent.slot);
+        let tasks = agent.tasks.iter().filter_map(|key| self.task_ref(key));
+        let resources = api::ResourceUse {
+            total: total(&slot.available, &slot.offered, &slot.used),
+            used: slot.used.clone(),
+            offered: slot.offered.clone(),
+            available: slot.available.clone(),
+        };
+        api::Agent {
+            id: id.clone(),
+            hostname: agent.info.hostname.clone(),
+            state: agent.standing,
+            resources,
+            attributes: with_hostname(agent),
+            tasks: tasks.filter(|task| task.is_live()).count(),
+            address: agent.info.address.clone(),
+            url: agent.info.url.clone(),
+            version: agent.info.version.clone(),
+            since: agent.since,
+        }
+    }
+
+    /// All frameworks, by id, with those that were torn down.
+    #[must_use]
+    pub fn frameworks(&self) -> Vec<api::Framework> {
+        self.frameworks.iter().map(|(id, framework)| self.show_framework(id, framework)).collect()
     }
 
     /// One framework.
     #[must_use]
     pub fn framework(&self, id: &FrameworkId) -> Option<api::Framework> {
-        let _ = id;
-        None
+        self.frameworks.get(id).map(|framework| self.show_framework(id, framework))
+    }
+
+    fn show_framework(&self, id: &FrameworkId, framework: &Framework) -> api::Framework {
+        let mut held = Quantities::default();
+        let live = framework.tasks.values().filter(|task| task.holds).map(|task| &task.info.resources);
+        let offered = framework.offers.iter().filter_map(|offer| self.offers.get(offer));
+        live.chain(offered.map(|offer| &offer.resources)).for_each(|resources| held.add(resources));
+        api::Framework {
+            id: id.clone(),
+            name: framework.info.name.clone(),
+            roles: framework.info.roles.clone(),
+            state: framework.state(),
+            tasks: framework.tasks.values().filter(|task| task.is_live()).count(),
+            offers: framework.offers.len(),
+            dominant_share: self.allocator.share(&held).as_f64(),
+            resources: held.to_resources(),
+            url: framework.info.url.clone(),
+            since: framework.since,
+        }
+    }
+
+    /// All tasks that have not ended, and the latest that have.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<api::Task> {
+        let frameworks = self.frameworks.iter();
+        let tasks =
+            frameworks.flat_map(|(id, f)| f.tasks.values().chain(f.ended.values()).map(move |t| (id, t)));
+        tasks.filter_map(|(id, task)| self.show_task(id, task)).collect()
     }
 
     /// One task, ended or not.
     #[must_use]
     pub fn task(&self, framework: &FrameworkId, task: &TaskId) -> Option<api::Task> {
-        let _ = (framework, task);
-        None
+        self.show_task(framework, self.any_task(framework, task)?)
+    }
+
+    fn any_task(&self, framework: &FrameworkId, task: &TaskId) -> Option<&Task> {
+        let owner = self.frameworks.get(framework)?;
+        owner.tasks.get(task).or_else(|| owner.ended.get(task))
+    }
+
+    fn show_task(&self, framework_id: &FrameworkId, task: &Task) -> Option<api::Task> {
+        let status = &task.status;
+        Some(api::Task {
+            id: task.info.id.clone(),
+            name: task.info.name.clone(),
+            framework: self.frameworks.get(framework_id)?.info.name.clone(),
+            framework_id: framework_id.clone(),
+            agent_id: task.agent.clone(),
+            hostname: self.agents.get(&task.agent)?.info.hostname.clone(),
+            state: status.state,
+            healthy: status.healthy,
+            ports: task.info.ports.clone(),
+            resources: task.info.resources.clone(),
+            pid: status.container.pid,
+            started_at: task.started_at,
+            updated_at: status.time,
+            reason: status.reason,
+            message: status.message.clone(),
+            sandbox: status.container.sandbox.clone(),
+        })
+    }
+
+    /// Where a task runs or ran: its agent, and the base address of that agent's HTTP API.
+    #[must_use]
+    pub fn task_location(&self, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, String)> {
+        let agent = &self.any_task(framework, task)?.agent;
+        Some((agent.clone(), self.agents.get(agent)?.info.url.clone()))
+    }
+
+    /// All outstanding offers.
+    #[must_use]
+    pub fn offers(&self) -> Vec<api::Offer> {
+        self.offers.iter().filter_map(|(id, offer)| self.show_offer(*id, offer)).collect()
+    }
+
+    fn show_offer(&self, number: OfferId, offer: &Offer) -> Option<api::Offer> {
+        Some(api::Offer {
+            id: number.to_string(),
+            number,
+            framework_id: offer.framework.clone(),
+            framework: self.frameworks.get(&offer.framework)?.info.name.clone(),
+            role: offer.role.clone(),
+            agent_id: offer.agent.clone(),
+            hostname: self.agents.get(&offer.agent)?.info.hostname.clone(),
+            resources: offer.resources.clone(),
+            since: offer.since,
+            expires: offer.expires,
+        })
+    }
+
+    /// All roles that are subscribed, weighted, or hold something, with those above them.
+    #[must_use]
+    pub fn roles(&self) -> Vec<api::Role> {
+        let present = self.frameworks.values().filter(|framework| !framework.retired);
+        let mut subscribed: BTreeMap<&RolePath, usize> = BTreeMap::new();
+        present.flat_map(|f| &f.info.roles).for_each(|role| *subscribed.entry(role).or_default() += 1);
+        let mut paths: BTreeSet<RolePath> = self.config.weights.keys().cloned().collect();
+        paths.extend(subscribed.keys().flat_map(|role| role.lineage()));
+        paths.extend(self.allocator.roles_that_hold().flat_map(RolePath::lineage));
+        let show = |path: RolePath| {
+            let held = self.allocator.held_by_role(&path);
+            api::Role {
+                weight: self.allocator.weight(&path),
+                dominant_share: self.allocator.share(&held).as_f64(),
+                frameworks: subscribed.get(&path).copied().unwrap_or_default(),
+                resources: held.to_resources(),
+                path,
+            }
+        };
+        paths.into_iter().map(show).collect()
     }
 
     /// What a reader of changes starts from.
@@ -87,11 +211,22 @@ impl Kernel {
             tasks: self.tasks(),
         }
     }
+}
 
-    /// Where a task runs or ran: its agent, and the base address of that agent's HTTP API.
-    #[must_use]
-    pub fn task_location(&self, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, String)> {
-        let _ = (framework, task);
-        None
-    }
+/// An agent whose tasks hold more than it declares counts as having what they hold.
+fn total(available: &Resources, offered: &Resources, used: &Resources) -> Resources {
+    sum(&sum(available, offered), used)
+}
+
+fn count<T: Ord>(states: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    states.for_each(|state| *counts.entry(state).or_default() += 1);
+    counts
+}
+
+fn with_hostname(agent: &Agent) -> Attributes {
+    let mut attributes = agent.info.attributes.clone();
+    let hostname = AttributeValue::Text(agent.info.hostname.to_string());
+    attributes.0.insert("hostname".to_owned(), hostname);
+    attributes
 }

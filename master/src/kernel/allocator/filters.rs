@@ -1,0 +1,98 @@
+//! What frameworks have refused, and until when. Every filter ends by itself, at its time, not at the next round.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use divvy_proto::resources::Resources;
+use divvy_proto::time::Timestamp;
+
+use super::{AgentIx, ClientIx};
+
+#[derive(Debug, Clone)]
+struct Filter {
+    refused: Resources,
+    until: Timestamp,
+}
+
+/// Filters by who refused (a framework in one role) and what (an agent).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Filters {
+    by_pair: BTreeMap<(ClientIx, AgentIx), Vec<Filter>>,
+    by_agent: BTreeSet<(AgentIx, ClientIx)>,
+    by_end: BTreeSet<(Timestamp, ClientIx, AgentIx)>,
+}
+
+impl Filters {
+    /// Whether this client has refused all that the agent has.
+    pub(super) fn block(
+        &self,
+        client: ClientIx,
+        agent: AgentIx,
+        available: &Resources,
+        now: Timestamp,
+    ) -> bool {
+        let filters = self.by_pair.get(&(client, agent)).into_iter().flatten();
+        filters.into_iter().any(|filter| filter.until > now && filter.refused.contains(available))
+    }
+
+    pub(super) fn add(&mut self, client: ClientIx, agent: AgentIx, refused: Resources, until: Timestamp) {
+        let filters = self.by_pair.entry((client, agent)).or_default();
+        // Two filters that end together share an entry in `by_end`; dropping one that is covered keeps the list short.
+        filters.retain(|old| old.until > until || !refused.contains(&old.refused));
+        filters.push(Filter { refused, until });
+        self.by_agent.insert((agent, client));
+        self.by_end.insert((until, client, agent));
+    }
+
+    /// When the next filter ends.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.by_end.first().map(|(until, _, _)| *until)
+    }
+
+    /// Takes out the filters that have ended, and says whose they were.
+    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<(ClientIx, AgentIx)> {
+        let mut ended = Vec::new();
+        while let Some(&(until, client, agent)) = self.by_end.first()
+            && until <= now
+        {
+            self.by_end.pop_first();
+            if let Some(filters) = self.by_pair.get_mut(&(client, agent)) {
+                filters.retain(|filter| filter.until > now);
+                if filters.is_empty() {
+                    self.by_pair.remove(&(client, agent));
+                    self.by_agent.remove(&(agent, client));
+                }
+            }
+            ended.push((client, agent));
+        }
+        ended
+    }
+
+    pub(super) fn clear_client(&mut self, client: ClientIx) {
+        let all = (client, AgentIx::MIN)..=(client, AgentIx::MAX);
+        let pairs: Vec<_> = self.by_pair.range(all).map(|(pair, _)| *pair).collect();
+        pairs.into_iter().for_each(|(client, agent)| self.clear(client, agent));
+    }
+
+    pub(super) fn clear_agent(&mut self, agent: AgentIx) {
+        let all = (agent, ClientIx::MIN)..=(agent, ClientIx::MAX);
+        let pairs: Vec<_> = self.by_agent.range(all).copied().collect();
+        pairs.into_iter().for_each(|(agent, client)| self.clear(client, agent));
+    }
+
+    fn clear(&mut self, client: ClientIx, agent: AgentIx) {
+        for filter in self.by_pair.remove(&(client, agent)).unwrap_or_default() {
+            self.by_end.remove(&(filter.until, client, agent));
+        }
+        self.by_agent.remove(&(agent, client));
+    }
+
+    /// Checks that the indexes agree, and that each filter has an end.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let agree = self.by_pair.len() == self.by_agent.len()
+            && self.by_pair.iter().all(|((client, agent), filters)| {
+                self.by_agent.contains(&(*agent, *client))
+                    && filters.iter().all(|filter| self.by_end.contains(&(filter.until, *client, *agent)))
+            });
+        if agree { Ok(()) } else { Err("filters: the indexes disagree".to_owned()) }
+    }
+}

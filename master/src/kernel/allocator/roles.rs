@@ -1,0 +1,253 @@
+//! The tree of roles, each level kept in fair order. A change costs the depth of the tree times the logarithm of its breadth.
+//!
+//! ```text
+//! root ─ eng ─ ads ─ .  ─ f1-0        a role with frameworks has a leaf "." for them,
+//!      │     └ .   ─ f1-2             which competes with the roles below it (Mesos)
+//!      └ *   ─ .   ─ f1-1
+//! ```
+//!
+//! Not here: agents and filters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use divvy_proto::resources::Resources;
+use divvy_proto::role::RolePath;
+
+use super::ClientIx;
+use super::share::{DEFAULT_WEIGHT, Quantities, Share};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NodeIx(usize);
+
+const ROOT: NodeIx = NodeIx(0);
+
+/// Who goes first among siblings: smallest weighted share, then fewest grants, then name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    share: Share,
+    grants: u64,
+    name: Arc<str>,
+    node: NodeIx,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    parent: NodeIx,
+    name: Arc<str>,
+    weight: u32,
+    client: Option<ClientIx>,
+    children: BTreeMap<Arc<str>, NodeIx>,
+    held: Quantities,
+    grants: u64,
+    /// Where it stands in its parent's order, if anybody at or below it wants offers.
+    turn: Option<Turn>,
+    /// The children that want offers.
+    order: BTreeSet<Turn>,
+}
+
+impl Node {
+    fn new(parent: NodeIx, name: Arc<str>, client: Option<ClientIx>) -> Self {
+        Self {
+            parent,
+            name,
+            weight: DEFAULT_WEIGHT,
+            client,
+            children: BTreeMap::new(),
+            held: Quantities::default(),
+            grants: 0,
+            turn: None,
+            order: BTreeSet::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct RoleTree {
+    nodes: Vec<Node>,
+    total: Quantities,
+}
+
+#[allow(clippy::indexing_slicing, reason = "a NodeIx is made by this tree only, and nodes are never removed")]
+impl RoleTree {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Node::new(ROOT, "".into(), None)], total: Quantities::default() }
+    }
+
+    fn child(&mut self, parent: NodeIx, name: &str, client: Option<ClientIx>) -> NodeIx {
+        if let Some(node) = self.nodes[parent.0].children.get(name) {
+            return *node;
+        }
+        let (node, name): (_, Arc<str>) = (NodeIx(self.nodes.len()), name.into());
+        self.nodes.push(Node::new(parent, name.clone(), client));
+        self.nodes[parent.0].children.insert(name, node);
+        node
+    }
+
+    fn role(&mut self, role: &RolePath) -> NodeIx {
+        role.parts().fold(ROOT, |node, part| self.child(node, part, None))
+    }
+
+    fn find(&self, role: &RolePath) -> Option<NodeIx> {
+        role.parts().try_fold(ROOT, |node, part| self.nodes[node.0].children.get(part).copied())
+    }
+
+    /// A place for a framework under a role. It wants nothing yet.
+    pub(super) fn add_client(&mut self, role: &RolePath, name: &str, client: ClientIx) -> NodeIx {
+        let role = self.role(role);
+        let leaf = self.child(role, ".", None);
+        self.child(leaf, name, Some(client))
+    }
+
+    pub(super) fn set_weight(&mut self, role: &RolePath, weight: u32) {
+        let node = self.role(role);
+        self.nodes[node.0].weight = weight.max(1);
+        self.reorder(node);
+    }
+
+    pub(super) fn weight(&self, role: &RolePath) -> u32 {
+        self.find(role).map_or(DEFAULT_WEIGHT, |node| self.nodes[node.0].weight)
+    }
+
+    /// What a role and all below it hold.
+    pub(super) fn held_by_role(&self, role: &RolePath) -> Quantities {
+        self.find(role).map(|node| self.nodes[node.0].held.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn held(&self, node: NodeIx) -> &Quantities {
+        &self.nodes[node.0].held
+    }
+
+    /// Changes what a client holds, and with it all roles above.
+    pub(super) fn hold(&mut self, client: NodeIx, resources: &Resources) {
+        self.upwards(client, |node| node.held.add(resources));
+    }
+
+    pub(super) fn release(&mut self, client: NodeIx, resources: &Resources) {
+        self.upwards(client, |node| node.held.sub(resources));
+    }
+
+    /// Like `hold`, and counted as an allocation, which decides between equal shares.
+    pub(super) fn grant(&mut self, client: NodeIx, resources: &Resources) {
+        self.upwards(client, |node| {
+            node.held.add(resources);
+            node.grants += 1;
+        });
+    }
+
+    fn upwards(&mut self, from: NodeIx, mut change: impl FnMut(&mut Node)) {
+        let mut at = from;
+        while at != ROOT {
+            change(&mut self.nodes[at.0]);
+            self.reorder(at);
+            at = self.nodes[at.0].parent;
+        }
+    }
+
+    fn turn_of(&self, at: NodeIx) -> Turn {
+        let node = &self.nodes[at.0];
+        let share = Share::dominant(&node.held, &self.total).by_weight(node.weight);
+        Turn { share, grants: node.grants, name: node.name.clone(), node: at }
+    }
+
+    fn reorder(&mut self, at: NodeIx) {
+        if self.nodes[at.0].turn.is_some() {
+            self.leave(at);
+            self.join(at);
+        }
+    }
+
+    fn join(&mut self, at: NodeIx) {
+        let (turn, parent) = (self.turn_of(at), self.nodes[at.0].parent);
+        self.nodes[parent.0].order.insert(turn.clone());
+        self.nodes[at.0].turn = Some(turn);
+    }
+
+    fn leave(&mut self, at: NodeIx) {
+        let parent = self.nodes[at.0].parent;
+        if let Some(turn) = self.nodes[at.0].turn.take() {
+            self.nodes[parent.0].order.remove(&turn);
+        }
+    }
+
+    pub(super) fn wants(&self, client: NodeIx) -> bool {
+        self.nodes[client.0].turn.is_some()
+    }
+
+    /// Says whether a client wants offers.
+    pub(super) fn set_wants(&mut self, client: NodeIx, wants: bool) {
+        let mut at = client;
+        while at != ROOT && self.wants(at) != wants {
+            let parent = self.nodes[at.0].parent;
+            match wants {
+                true => self.join(at),
+                false => self.leave(at),
+            }
+            // A node above stays in order for as long as anybody below it wants offers.
+            if !wants && !self.nodes[parent.0].order.is_empty() {
+                return;
+            }
+            at = parent;
+        }
+    }
+
+    /// What all shares are shares of. Every order is made anew: this is for agents that come, go or change size.
+    pub(super) fn set_total(&mut self, total: &Quantities) {
+        self.total = total.clone();
+        for at in 1..self.nodes.len() {
+            self.reorder(NodeIx(at));
+        }
+    }
+
+    /// The first client in fair order that `takes`.
+    pub(super) fn first(&self, takes: &mut impl FnMut(ClientIx) -> bool) -> Option<ClientIx> {
+        self.first_below(ROOT, takes)
+    }
+
+    fn first_below(&self, at: NodeIx, takes: &mut impl FnMut(ClientIx) -> bool) -> Option<ClientIx> {
+        match self.nodes[at.0].client {
+            Some(client) => takes(client).then_some(client),
+            None => self.nodes[at.0].order.iter().find_map(|turn| self.first_below(turn.node, takes)),
+        }
+    }
+
+    /// Checks that sums and orders agree with a recount.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (at, node) in self.nodes.iter().enumerate().skip(1) {
+            let mut held_below = Quantities::default();
+            node.children.values().for_each(|child| held_below.merge(&self.nodes[child.0].held));
+            if node.client.is_none() && node.held != held_below {
+                return Err(format!("role tree: {} does not hold what those below it hold", node.name));
+            }
+            if node.held.is_negative() {
+                return Err(format!("role tree: {} holds less than nothing: {:?}", node.name, node.held));
+            }
+            if let Some(turn) = &node.turn
+                && (*turn != self.turn_of(NodeIx(at)) || !self.nodes[node.parent.0].order.contains(turn))
+            {
+                return Err(format!("role tree: {} is out of order", node.name));
+            }
+            if node.client.is_none() && node.turn.is_some() == node.order.is_empty() {
+                return Err(format!("role tree: {} wants offers for nobody, or not for somebody", node.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The order by the book: at each level sort everybody from scratch.
+    #[cfg(test)]
+    pub(super) fn naive_order(&self) -> Vec<ClientIx> {
+        fn below(tree: &RoleTree, at: NodeIx, found: &mut Vec<ClientIx>) {
+            let node = &tree.nodes[at.0];
+            if let Some(client) = node.client {
+                found.extend(node.turn.is_some().then_some(client));
+            }
+            let mut children: Vec<NodeIx> = node.children.values().copied().collect();
+            children.sort_by_key(|child| tree.turn_of(*child));
+            children.into_iter().for_each(|child| below(tree, child, found));
+        }
+        let mut found = Vec::new();
+        below(self, ROOT, &mut found);
+        found
+    }
+}

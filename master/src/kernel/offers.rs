@@ -1,0 +1,139 @@
+//! Outstanding offers: how they come to be and how they end. Each is in exactly one framework's hands, for a limited time.
+
+use std::collections::BTreeMap;
+
+use divvy_proto::ids::{AgentId, FrameworkId, OfferId};
+use divvy_proto::resources::Resources;
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::{DEFAULT_REFUSE, Event, Filters, OfferInfo};
+use divvy_proto::time::Timestamp;
+
+use super::allocator::{ClientIx, Grant};
+use super::{Effects, Kernel, Timer};
+
+/// Longest that a filter lasts (Mesos: 365 days).
+const LONGEST_REFUSAL: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+
+#[derive(Debug, Clone)]
+pub(super) struct Offer {
+    pub(super) framework: FrameworkId,
+    pub(super) role: RolePath,
+    pub(super) client: ClientIx,
+    pub(super) agent: AgentId,
+    pub(super) resources: Resources,
+    pub(super) since: Timestamp,
+    pub(super) expires: Timestamp,
+}
+
+impl Kernel {
+    /// Allocates, and sends each framework what is new for it in one event.
+    pub(super) fn send_offers(&mut self, now: Timestamp, out: &mut Effects) {
+        let mut by_framework: BTreeMap<FrameworkId, Vec<OfferInfo>> = BTreeMap::new();
+        for grant in self.allocator.allocate(now) {
+            if let Some((framework, offer)) = self.make_offer(now, grant) {
+                by_framework.entry(framework).or_default().push(offer);
+            }
+        }
+        for (framework, offers) in by_framework {
+            self.tell(&framework, Event::Offers(offers), out);
+        }
+    }
+
+    fn make_offer(&mut self, now: Timestamp, grant: Grant) -> Option<(FrameworkId, OfferInfo)> {
+        let client = self.allocator.client_of(grant.client);
+        let (framework, role) = (client.framework.clone(), client.role.clone());
+        let agent_id = self.allocator.slot(grant.agent).id.clone();
+        self.made.offers = self.made.offers.wrapping_add(1);
+        let id = OfferId(u64::from(self.config.epoch.0) << 32 | u64::from(self.made.offers));
+        let expires = now + self.config.offer_timeout;
+
+        let agent = self.agents.get_mut(&agent_id)?;
+        agent.offers.insert(id);
+        self.frameworks.get_mut(&framework)?.offers.insert(id);
+        let info = OfferInfo {
+            id,
+            agent_id: agent_id.clone(),
+            hostname: agent.info.hostname.clone(),
+            attributes: agent.info.attributes.clone(),
+            role: role.clone(),
+            resources: grant.resources.clone(),
+        };
+        let (client, resources) = (grant.client, grant.resources);
+        self.changes.agent(&agent_id);
+        self.changes.framework(&framework);
+        self.timers.set(Timer::Offer(id), expires);
+        let offer = Offer {
+            framework: framework.clone(),
+            role,
+            client,
+            agent: agent_id,
+            resources,
+            since: now,
+            expires,
+        };
+        self.offers.insert(id, offer);
+        Some((framework, info))
+    }
+
+    /// Takes an offer out of the tables; `used` of it is now held by tasks, the rest is free.
+    pub(super) fn take_offer(&mut self, id: OfferId, used: &Resources) -> Option<Offer> {
+        let offer = self.offers.remove(&id)?;
+        self.timers.cancel(&Timer::Offer(id));
+        if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
+            framework.offers.remove(&id);
+        }
+        self.changes.framework(&offer.framework);
+        if let Some(agent) = self.agents.get_mut(&offer.agent) {
+            agent.offers.remove(&id);
+            self.allocator.end_offer(agent.slot, offer.client, &offer.resources, used);
+        }
+        self.changes.agent(&offer.agent);
+        Some(offer)
+    }
+
+    /// Returns an offer, not to be seen again for a while.
+    pub(super) fn decline_offer(&mut self, now: Timestamp, id: OfferId, filters: Filters) {
+        if let Some(offer) = self.take_offer(id, &Resources::new()) {
+            self.refuse(now, &offer.agent, offer.client, offer.resources, filters);
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        now: Timestamp,
+        agent: &AgentId,
+        client: ClientIx,
+        refused: Resources,
+        filters: Filters,
+    ) {
+        if let Some(agent) = self.agents.get(agent)
+            && !filters.refuse.is_zero()
+        {
+            let until = now + filters.refuse.min(LONGEST_REFUSAL);
+            self.allocator.refuse(agent.slot, client, refused, until);
+        }
+    }
+
+    /// Takes an offer back, and says so.
+    pub(super) fn rescind_offer(&mut self, id: OfferId, out: &mut Effects) {
+        if let Some(offer) = self.take_offer(id, &Resources::new()) {
+            self.tell(&offer.framework, Event::Rescind(id), out);
+        }
+    }
+
+    /// An offer that nobody answered is taken back, and counts as declined for the default time: else its holder, who is
+    /// the furthest below its share, would be given it again at once, and again in vain.
+    pub(super) fn expire_offer(&mut self, now: Timestamp, id: OfferId, out: &mut Effects) {
+        if let Some(offer) = self.offers.get(&id) {
+            let framework = offer.framework.clone();
+            self.decline_offer(now, id, Filters { refuse: DEFAULT_REFUSE });
+            self.tell(&framework, Event::Rescind(id), out);
+        }
+    }
+
+    /// Takes back all offers of an agent.
+    pub(super) fn rescind_agent(&mut self, agent: &AgentId, out: &mut Effects) {
+        let offers = self.agents.get(agent).map(|agent| agent.offers.clone()).unwrap_or_default();
+        offers.into_iter().for_each(|id| self.rescind_offer(id, out));
+    }
+}

@@ -1,0 +1,164 @@
+//! What must outlive the master: which facts are persisted, what waits for them, and the way back from the store.
+
+use divvy_proto::agent::AgentInfo;
+use divvy_proto::api::AgentState;
+use divvy_proto::ids::{AgentId, CallId, FrameworkId};
+use divvy_proto::scheduler::{FrameworkInfo, Outcome};
+use divvy_proto::task::AgentTask;
+use divvy_proto::time::Timestamp;
+
+use super::agents::Agent;
+use super::frameworks::{Connection, Framework};
+use super::{
+    Absence, Config, Effect, Effects, Kernel, LinkId, PersistToken, RegistryChange, RequestId, Timer,
+};
+
+/// What is said and done once a fact is durable.
+#[derive(Debug, Clone)]
+pub(super) enum Awaited {
+    /// An agent's admission or return.
+    Agent(Box<Joining>),
+    /// An agent's mark as unreachable.
+    Unreachable(AgentId),
+    /// An agent's mark as gone.
+    Gone(AgentId, RequestId),
+    /// A framework's subscription.
+    Subscribed(FrameworkId, LinkId),
+    /// What a framework now says of itself.
+    Updated(FrameworkId, CallId),
+    /// A framework's end, and who asked for it.
+    Retired(FrameworkId, Option<Asker>),
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// The framework itself.
+    Framework(CallId),
+    /// An operator.
+    Operator(RequestId),
+}
+
+/// An agent between its Register and its Registered.
+#[derive(Debug, Clone)]
+pub(super) struct Joining {
+    pub(super) id: AgentId,
+    pub(super) link: LinkId,
+    pub(super) info: AgentInfo,
+    pub(super) tasks: Vec<AgentTask>,
+}
+
+impl Kernel {
+    /// The cluster as the registry has it, after a restart of the master: its agents may come back until
+    /// `config.reregister_timeout` has passed, its frameworks until their failover timeout has.
+    #[must_use]
+    pub fn recover(
+        config: Config,
+        records: impl IntoIterator<Item = RegistryChange>,
+        now: Timestamp,
+    ) -> Self {
+        let mut kernel = Self::new(config);
+        kernel.started = Some(now);
+        for record in records {
+            match record {
+                RegistryChange::PutAgent { id, info, absence } => {
+                    kernel.recover_agent(id, info, absence, now);
+                }
+                RegistryChange::PutFramework { id, info, disconnected, retired } => {
+                    kernel.recover_framework(id, info, disconnected, retired, now);
+                }
+            }
+        }
+        kernel
+    }
+
+    fn recover_agent(&mut self, id: AgentId, info: AgentInfo, absence: Option<Absence>, now: Timestamp) {
+        let (standing, since) = match absence {
+            None => (AgentState::Recovering, now),
+            Some(Absence::Unreachable(since)) => (AgentState::Unreachable, since),
+            Some(Absence::Gone(since)) => (AgentState::Gone, since),
+        };
+        if standing == AgentState::Recovering {
+            self.timers.set(Timer::Agent(id.clone()), now + self.config.reregister_timeout);
+        }
+        let slot = self.allocator.add_agent(id.clone(), info.resources.clone());
+        self.changes.agent(&id);
+        self.agents.insert(id, Agent::new(info, slot, standing, since));
+    }
+
+    fn recover_framework(
+        &mut self,
+        id: FrameworkId,
+        info: FrameworkInfo,
+        disconnected: Option<Timestamp>,
+        retired: bool,
+        now: Timestamp,
+    ) {
+        let since = disconnected.unwrap_or(now);
+        let mut framework = Framework::new(info, Connection::Disconnected, since);
+        framework.was_told_its_id = true;
+        framework.retired = retired;
+        if !retired {
+            self.timers.set(Timer::Failover(id.clone()), since + framework.info.failover_timeout);
+        }
+        self.changes.framework(&id);
+        self.frameworks.insert(id.clone(), framework);
+        if disconnected.is_none() && !retired {
+            // It was connected when the last master ended, so its time runs from here; and if this master ends as well, not
+            // from anew.
+            let mut unsaid = std::mem::take(&mut self.unsaid);
+            self.persist_framework(&id, None, &mut unsaid);
+            self.unsaid = unsaid;
+        }
+    }
+
+    fn persist(&mut self, change: RegistryChange, then: Option<Awaited>, out: &mut Effects) -> PersistToken {
+        self.made.tokens += 1;
+        let token = PersistToken(self.made.tokens);
+        if let Some(then) = then {
+            self.awaited.insert(token, then);
+        }
+        out.push(Effect::Persist { token, changes: vec![change] });
+        token
+    }
+
+    /// Makes durable what a joining agent says of itself, and that it is there.
+    pub(super) fn persist_joining(&mut self, joining: Joining, out: &mut Effects) -> PersistToken {
+        let (id, info) = (joining.id.clone(), joining.info.clone());
+        let change = RegistryChange::PutAgent { id, info, absence: None };
+        self.persist(change, Some(Awaited::Agent(Box::new(joining))), out)
+    }
+
+    pub(super) fn persist_absence(
+        &mut self,
+        id: &AgentId,
+        absence: Absence,
+        then: Option<Awaited>,
+        out: &mut Effects,
+    ) {
+        if let Some(agent) = self.agents.get(id) {
+            let (id, info) = (id.clone(), agent.info.clone());
+            self.persist(RegistryChange::PutAgent { id, info, absence: Some(absence) }, then, out);
+        }
+    }
+
+    /// Makes durable where a framework stands now.
+    pub(super) fn persist_framework(&mut self, id: &FrameworkId, then: Option<Awaited>, out: &mut Effects) {
+        if let Some(framework) = self.frameworks.get(id) {
+            let change = framework.record(id);
+            self.persist(change, then, out);
+        }
+    }
+
+    pub(super) fn persisted(&mut self, now: Timestamp, token: PersistToken, out: &mut Effects) {
+        match self.awaited.remove(&token) {
+            None => {}
+            Some(Awaited::Agent(joining)) => self.admit(now, token, *joining, out),
+            Some(Awaited::Unreachable(id)) => self.unreachable(now, &id, out),
+            Some(Awaited::Gone(id, request)) => self.gone(now, &id, request, out),
+            Some(Awaited::Subscribed(id, link)) => self.subscription_stands(now, &id, link, out),
+            Some(Awaited::Updated(id, call)) => self.answer_later(&id, call, Outcome::Accepted, out),
+            Some(Awaited::Retired(id, asker)) => self.retired(now, &id, asker, out),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Tasks: what is known of each, what its resources cost whom, and how its end is kept.
+
+use divvy_proto::agent::MasterMessage;
+use divvy_proto::ids::{AgentId, FrameworkId};
+use divvy_proto::scheduler::Event;
+use divvy_proto::task::{AgentTask, Reason, Source, TaskInfo, TaskState, TaskStatus};
+use divvy_proto::time::Timestamp;
+
+use super::allocator::ClientIx;
+use super::{Effects, Kernel, TaskKey};
+
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub(super) info: TaskInfo,
+    pub(super) agent: AgentId,
+    /// Who is charged for it.
+    pub(super) client: ClientIx,
+    /// Its resources are charged.
+    pub(super) holds: bool,
+    /// The latest that is known.
+    pub(super) status: TaskStatus,
+    /// Whether `status` waits for the framework's acknowledgement.
+    pub(super) unacknowledged: bool,
+    /// Its end was asked for, with this grace.
+    pub(super) kill: Option<Option<std::time::Duration>>,
+    pub(super) started_at: Option<Timestamp>,
+}
+
+impl Task {
+    pub(super) fn is_live(&self) -> bool {
+        !self.status.state.is_terminal()
+    }
+}
+
+/// What the master itself says of a task; nothing to acknowledge.
+pub(super) fn master_status(
+    now: Timestamp,
+    key: &TaskKey,
+    agent: Option<&AgentId>,
+    state: TaskState,
+    reason: Reason,
+    message: impl Into<String>,
+) -> TaskStatus {
+    TaskStatus {
+        task_id: key.1.clone(),
+        agent_id: agent.cloned(),
+        state,
+        reason,
+        source: Source::Master,
+        message: message.into(),
+        time: now,
+        update_id: None,
+        healthy: None,
+        container: Default::default(),
+    }
+}
+
+impl Kernel {
+    pub(super) fn task_mut(&mut self, key: &TaskKey) -> Option<&mut Task> {
+        self.frameworks.get_mut(&key.0)?.tasks.get_mut(&key.1)
+    }
+
+    pub(super) fn task_ref(&self, key: &TaskKey) -> Option<&Task> {
+        self.frameworks.get(&key.0)?.tasks.get(&key.1)
+    }
+
+    pub(super) fn live_tasks_of(&self, agent: &AgentId) -> Vec<TaskKey> {
+        let tasks = self.agents.get(agent).into_iter().flat_map(|agent| &agent.tasks);
+        tasks.filter(|key| self.task_ref(key).is_some_and(Task::is_live)).cloned().collect()
+    }
+
+    pub(super) fn insert_task(&mut self, framework: &FrameworkId, task: Task) {
+        let key = (framework.clone(), task.info.id.clone());
+        if let Some(agent) = self.agents.get_mut(&task.agent) {
+            agent.tasks.insert(key.clone());
+        }
+        self.changes.agent(&task.agent);
+        self.changes.task(&key);
+        if let Some(framework) = self.frameworks.get_mut(framework) {
+            framework.tasks.insert(task.info.id.clone(), task);
+        }
+    }
+
+    /// Charges or frees what a task's state says it holds. UNREACHABLE holds nothing: its agent is out of the sums.
+    pub(super) fn settle_task(&mut self, key: &TaskKey) {
+        let Some(task) = self.frameworks.get_mut(&key.0).and_then(|f| f.tasks.get_mut(&key.1)) else {
+            return;
+        };
+        let should_hold = task.is_live() && task.status.state != TaskState::Unreachable;
+        let Some(agent) = self.agents.get(&task.agent) else { return };
+        match (task.holds, should_hold) {
+            (false, true) => self.allocator.hold(agent.slot, task.client, &task.info.resources),
+            (true, false) => self.allocator.release(agent.slot, task.client, &task.info.resources),
+            _ => return,
+        }
+        task.holds = should_hold;
+        let agent = task.agent.clone();
+        self.changes.agent(&agent);
+    }
+
+    /// Takes over a new status, whoever said it.
+    fn set_status(&mut self, key: &TaskKey, status: TaskStatus) {
+        let Some(task) = self.task_mut(key) else { return };
+        if status.state == TaskState::Running {
+            task.started_at.get_or_insert(status.time);
+        }
+        let is_known = status.update_id.is_some() && status.update_id == task.status.update_id;
+        task.unacknowledged = status.update_id.is_some() && (task.unacknowledged || !is_known);
+        let is_final = status.state.is_terminal() && !task.unacknowledged;
+        task.status = status;
+        self.settle_task(key);
+        self.changes.task(key);
+        if is_final {
+            self.end_task(key);
+        }
+    }
+
+    /// The master says something of a task, and tells its framework.
+    pub(super) fn say_of_task(
+        &mut self,
+        now: Timestamp,
+        key: &TaskKey,
+        state: TaskState,
+        reason: Reason,
+        message: impl Into<String>,
+        out: &mut Effects,
+    ) {
+        let Some(task) = self.task_ref(key) else { return };
+        let mut status = master_status(now, key, Some(&task.agent), state, reason, message);
+        // The master does not see into containers: what the agent last said of it still stands.
+        status.container = task.status.container.clone();
+        self.set_status(key, status.clone());
+        self.tell(&key.0, Event::Update(status), out);
+    }
+
+    /// An agent says something of a task. It repeats itself until the framework has acknowledged.
+    pub(super) fn update_from_agent(
+        &mut self,
+        agent: &AgentId,
+        framework: FrameworkId,
+        status: TaskStatus,
+        out: &mut Effects,
+    ) {
+        let Some(owner) = self.frameworks.get(&framework) else {
+            tracing::warn!(%agent, %framework, "an update for a framework that is not known is ignored");
+            return;
+        };
+        if owner.retired {
+            let message = MasterMessage::ShutdownFramework { framework_id: framework };
+            self.tell_agent(agent, message, out);
+            return;
+        }
+        if matches!(status.state, TaskState::Unreachable | TaskState::Unknown) {
+            tracing::warn!(%agent, state = %status.state, "an update that no agent can make is ignored");
+            return;
+        }
+        let status = TaskStatus { agent_id: Some(agent.clone()), ..status };
+        let key = (framework, status.task_id.clone());
+        match owner.tasks.get(&key.1).or_else(|| owner.ended.get(&key.1)) {
+            Some(task) if task.agent != *agent => {
+                tracing::warn!(%agent, task = %key.1, owner = %task.agent, "an update for another agent's task is ignored");
+                return;
+            }
+            // Said before, or of a task that has ended: the framework has to acknowledge, and nothing else changes.
+            Some(task) if !task.is_live() || is_repetition(task, &status) => {}
+            Some(_) => self.set_status(&key, status.clone()),
+            // Of a task that is no longer known; its framework decides what it means.
+            None => {}
+        }
+        self.tell(&key.0, Event::Update(status), out);
+    }
+
+    /// A framework has taken care of an update.
+    pub(super) fn acknowledged(&mut self, key: &TaskKey, update: &divvy_proto::UpdateId) {
+        let Some(task) = self.task_mut(key) else { return };
+        if task.status.update_id.as_ref() == Some(update) {
+            task.unacknowledged = false;
+            if !task.is_live() {
+                self.end_task(key);
+            }
+        }
+    }
+
+    /// The task has ended and everyone who must know does: it is only listed from here on.
+    pub(super) fn end_task(&mut self, key: &TaskKey) {
+        let kept = self.config.ended_tasks_kept;
+        let Some(framework) = self.frameworks.get_mut(&key.0) else { return };
+        let Some(task) = framework.tasks.remove(&key.1) else { return };
+        if let Some(agent) = self.agents.get_mut(&task.agent) {
+            agent.tasks.remove(key);
+        }
+        self.changes.agent(&task.agent);
+        self.changes.task(key);
+        for dropped in framework.keep_ended(task, kept) {
+            self.changes.task(&(key.0.clone(), dropped));
+        }
+    }
+
+    /// Compares what a returning agent runs with what we believe it runs.
+    pub(super) fn compare_tasks(
+        &mut self,
+        now: Timestamp,
+        agent: &AgentId,
+        reported: Vec<AgentTask>,
+        was_unreachable: bool,
+        out: &mut Effects,
+    ) {
+        let mut missing = self.live_tasks_of(agent);
+        let mut retired = std::collections::BTreeSet::new();
+        for task in reported {
+            let key = (task.framework_id.clone(), task.info.id.clone());
+            missing.retain(|known| *known != key);
+            match self.frameworks.get(&key.0) {
+                Some(framework) if framework.retired => drop(retired.insert(key.0)),
+                _ => self.compare_task(now, agent, key, task, was_unreachable, out),
+            }
+        }
+        for key in missing {
+            self.lost_on_return(now, &key, out);
+        }
+        for framework_id in retired {
+            self.tell_agent(agent, MasterMessage::ShutdownFramework { framework_id }, out);
+        }
+        self.resend_kills(agent, out);
+    }
+
+    fn compare_task(
+        &mut self,
+        now: Timestamp,
+        agent: &AgentId,
+        key: TaskKey,
+        reported: AgentTask,
+        was_unreachable: bool,
+        out: &mut Effects,
+    ) {
+        self.know_framework(now, &key.0, out);
+        let Some(framework) = self.frameworks.get(&key.0) else { return };
+        let is_live = !reported.status.state.is_terminal();
+        match framework.tasks.get(&key.1) {
+            Some(known) if known.agent != *agent => {
+                tracing::warn!(%agent, task = %key.1, owner = %known.agent, "a task runs on two agents");
+            }
+            // What we have declared ended stays so: its framework may have replaced it.
+            None if framework.ended.contains_key(&key.1) => {
+                if is_live {
+                    self.kill_on_agent(agent, &key, None, out);
+                }
+            }
+            None => self.adopt(agent, &key, reported),
+            Some(known) if !known.is_live() => {}
+            Some(_) => {
+                let status = TaskStatus { agent_id: Some(agent.clone()), ..reported.status };
+                self.set_status(&key, status.clone());
+                // The end of a task comes as the agent's own update, which it repeats until it is acknowledged.
+                if was_unreachable && is_live {
+                    let message = format!("agent {agent} is back, and the task with it");
+                    let returned = TaskStatus {
+                        reason: Reason::AgentReturned,
+                        source: Source::Master,
+                        message,
+                        time: now,
+                        update_id: None,
+                        ..status
+                    };
+                    self.tell(&key.0, Event::Update(returned), out);
+                }
+            }
+        }
+    }
+
+    /// A task that an earlier master launched. Agents do not report roles, so it is charged to the framework's first.
+    fn adopt(&mut self, agent: &AgentId, key: &TaskKey, reported: AgentTask) {
+        let role =
+            self.frameworks.get(&key.0).and_then(|f| f.info.roles.first().cloned()).unwrap_or_default();
+        let client = self.allocator.client(&key.0, &role);
+        let status = TaskStatus { agent_id: Some(agent.clone()), ..reported.status };
+        let task = Task {
+            info: reported.info,
+            agent: agent.clone(),
+            client,
+            holds: false,
+            unacknowledged: status.update_id.is_some(),
+            status: status.clone(),
+            kill: None,
+            started_at: None,
+        };
+        self.insert_task(&key.0, task);
+        self.set_status(key, status);
+    }
+
+    /// A task that its agent has come back without.
+    fn lost_on_return(&mut self, now: Timestamp, key: &TaskKey, out: &mut Effects) {
+        let Some(task) = self.task_ref(key) else { return };
+        let (state, message) = match task.status.state {
+            TaskState::Staging => (TaskState::Dropped, "the agent came back without having seen the launch"),
+            _ => (TaskState::Failed, "the agent came back without the task"),
+        };
+        self.say_of_task(now, key, state, Reason::AgentRestarted, message, out);
+    }
+
+    fn resend_kills(&mut self, agent: &AgentId, out: &mut Effects) {
+        for key in self.live_tasks_of(agent) {
+            if let Some(grace) = self.task_ref(&key).and_then(|task| task.kill) {
+                self.kill_on_agent(agent, &key, grace, out);
+            }
+        }
+    }
+
+    pub(super) fn kill_on_agent(
+        &self,
+        agent: &AgentId,
+        key: &TaskKey,
+        grace: Option<std::time::Duration>,
+        out: &mut Effects,
+    ) {
+        let (framework_id, task_id) = key.clone();
+        self.tell_agent(agent, MasterMessage::Kill { framework_id, task_id, grace }, out);
+    }
+
+    /// Asks for a task's end; remembered until it has ended, and asked again when its agent comes back.
+    pub(super) fn kill_task(
+        &mut self,
+        key: &TaskKey,
+        grace: Option<std::time::Duration>,
+        out: &mut Effects,
+    ) -> bool {
+        let Some(task) = self.task_mut(key) else { return false };
+        if task.is_live() {
+            task.kill = Some(grace);
+            let agent = task.agent.clone();
+            self.kill_on_agent(&agent, key, grace, out);
+        }
+        true
+    }
+}
+
+fn is_repetition(task: &Task, status: &TaskStatus) -> bool {
+    status.update_id.is_some() && task.status.update_id == status.update_id
+}
