@@ -94,8 +94,9 @@ impl Context {
     /// The master cannot be reached, refuses, or answers something else.
     pub async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, CliError> {
         let body = self.send(request).await?.bytes().await.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&body)
-            .map_err(|error| CliError::Failed(format!("{} answers what this version does not know: {error}", self.master)))
+        serde_json::from_slice(&body).map_err(|error| {
+            CliError::Failed(format!("{} answers what this version does not know: {error}", self.master))
+        })
     }
 
     /// Sends a request; what is not a success becomes an error with the reason that the server gave.
@@ -133,7 +134,9 @@ impl Context {
     pub fn print<T: Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), CliError> {
         let text = match self.output {
             Output::Table => table(value),
-            Output::Json => serde_json::to_string_pretty(value).map_err(|error| CliError::Failed(error.to_string()))?,
+            Output::Json => {
+                serde_json::to_string_pretty(value).map_err(|error| CliError::Failed(error.to_string()))?
+            }
         };
         print_line(text.trim_end());
         Ok(())

@@ -1,31 +1,72 @@
-//! A scheduler against a master: the driver's shell. Connects, keeps what must be durable, carries calls and events.
+//! A scheduler against a master: how a framework is described, started, looked at and ended.
 //!
-//! Not here: any decision; the driver makes them all.
+//! Not here: any decision (see [`crate::driver`]), nor how calls and writes are carried out (see `shell`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use divvy_proto::Invalid;
 use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::StreamError;
+use divvy_proto::scheduler::{DEFAULT_FAILOVER_TIMEOUT, FrameworkInfo, StreamError};
+use divvy_store::{Key, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
+use crate::driver::{Config, Restored};
+use crate::shell::{self, Message, storage};
 use crate::{Actions, Scheduler, View};
+
+/// Where a master is looked for if neither the program nor `DIVVY_MASTER` names one.
+pub const DEFAULT_MASTER: &str = "127.0.0.1:5050";
 
 /// Why a framework ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The master ended the subscription for good.
-    #[error("the master ended the subscription of framework {name}: {error}")]
+    #[error("framework {name}: the master ended the subscription: {error}{}", hint(.error, .prefix.as_ref()))]
     Ended {
         /// The framework's name.
         name: String,
+        /// Where it keeps its state, if it does.
+        prefix: Option<Key>,
         /// Why.
         error: StreamError,
     },
+    /// What has to be durable cannot be kept, or what was kept cannot be read.
+    #[error("framework {name}: {source}")]
+    Store {
+        /// The framework's name.
+        name: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// What an earlier process has stored makes no sense.
+    #[error("the stored state below {prefix} cannot be used: {source}")]
+    Restore {
+        /// Where it was found.
+        prefix: Key,
+        /// What is wrong with it.
+        source: Invalid,
+    },
+    /// How the framework describes itself makes no sense.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// The framework was stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+/// A retired id stays retired, so that nobody launches under it by mistake; beginning anew is for a person to decide.
+fn hint(error: &StreamError, prefix: Option<&Key>) -> String {
+    match (error, prefix) {
+        (StreamError::Refused(_) | StreamError::TornDown, Some(prefix)) => format!(
+            "\nIts tasks are gone if its id was retired. To begin anew under another id, delete what is below {prefix}/framework."
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The framework does not run any more.
@@ -34,29 +75,36 @@ pub enum Error {
 pub struct Stopped;
 
 /// A framework to be run: a scheduler, and how it introduces itself.
-#[derive(Debug)]
 pub struct Framework<S: Scheduler> {
-    name: String,
+    info: FrameworkInfo,
     scheduler: S,
     master: Option<String>,
-    role: RolePath,
-    url: Option<String>,
-    failover_timeout: Duration,
-    labels: BTreeMap<String, String>,
+    store: Option<(Arc<dyn Store>, String)>,
+}
+
+impl<S: Scheduler> fmt::Debug for Framework<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Framework")
+            .field("info", &self.info)
+            .field("master", &self.master)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Scheduler> Framework<S> {
-    /// Under this name, against the master that `DIVVY_MASTER` names, `127.0.0.1:5050` by default.
+    /// Under this name, in the role `*`, against the master that `DIVVY_MASTER` names, or else `127.0.0.1:5050`.
     pub fn new(name: impl Into<String>, scheduler: S) -> Self {
-        Self {
+        let info = FrameworkInfo {
+            id: None,
             name: name.into(),
-            scheduler,
-            master: None,
-            role: RolePath::default(),
+            user: None,
+            roles: vec![RolePath::default()],
+            principal: None,
+            failover_timeout: DEFAULT_FAILOVER_TIMEOUT,
             url: None,
-            failover_timeout: divvy_proto::scheduler::DEFAULT_FAILOVER_TIMEOUT,
             labels: BTreeMap::new(),
-        }
+        };
+        Self { info, scheduler, master: None, store: None }
     }
 
     /// Against the master at this address: `127.0.0.1:5050`, or with `http://`.
@@ -66,35 +114,50 @@ impl<S: Scheduler> Framework<S> {
         self
     }
 
-    /// In this role; `*` by default.
+    /// In this role.
     #[must_use]
     pub fn role(mut self, role: RolePath) -> Self {
-        self.role = role;
+        self.info.roles = vec![role];
+        self
+    }
+
+    /// Its tasks run as this user unless they say otherwise; as the agent's default if it is not said.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.info.user = Some(user.into());
+        self
+    }
+
+    /// With durable state below `prefix`, a key such as `service`: the framework keeps its id and its tasks when its process ends.
+    /// Without it, the tasks are killed when the failover timeout after the end of the process has passed.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>, prefix: impl Into<String>) -> Self {
+        self.store = Some((store, prefix.into()));
         self
     }
 
     /// With a REST API of its own at this base address.
     #[must_use]
     pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.url = Some(url.into());
+        self.info.url = Some(url.into());
         self
     }
 
     /// Its tasks outlive its connection by this long; a week by default.
     #[must_use]
     pub fn failover_timeout(mut self, timeout: Duration) -> Self {
-        self.failover_timeout = timeout;
+        self.info.failover_timeout = timeout;
         self
     }
 
     /// With these labels, for people.
     #[must_use]
     pub fn labels(mut self, labels: BTreeMap<String, String>) -> Self {
-        self.labels = labels;
+        self.info.labels = labels;
         self
     }
 
-    /// Runs until the master ends the subscription for good.
+    /// Runs until the master ends the subscription for good. A master that cannot be reached is waited for.
     ///
     /// # Errors
     /// See [`Error`].
@@ -102,19 +165,55 @@ impl<S: Scheduler> Framework<S> {
         self.start().await?.done().await
     }
 
-    /// Runs in the background.
+    /// Runs in the background. Returns when the stored state has been read; a master that cannot be reached is waited for
+    /// in the background.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn start(self) -> Result<Running<S>, Error> {
-        Err(Stopped.into())
+        let Self { info, scheduler, master, store } = self;
+        let name = info.name.clone();
+        let environment = std::env::var("DIVVY_MASTER").ok();
+        let master = shell::endpoint(master.or(environment).as_deref().unwrap_or(DEFAULT_MASTER))?;
+        let (store, restored) = match store {
+            None => (None, Restored::default()),
+            Some((store, prefix)) => {
+                let prefix =
+                    Key::new(prefix).map_err(|source| Error::Store { name: name.clone(), source })?;
+                let restored = restore(&name, store.as_ref(), &prefix).await?;
+                (Some((store, prefix)), restored)
+            }
+        };
+        let config = Config { durable: store.is_some(), ..Config::new(info, shell::seed()) };
+        let (messages, task) = shell::spawn(config, scheduler, restored, master, store);
+        Ok(Running { handle: Handle { messages }, task, ended: false })
     }
 }
 
-/// A framework that runs in the background.
+async fn restore(name: &str, store: &dyn Store, prefix: &Key) -> Result<Restored, Error> {
+    let failed = |source| Error::Store { name: name.to_owned(), source };
+    let records = storage::load(store, prefix).await.map_err(failed)?;
+    let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+    Restored::from_records(records).map_err(|source| Error::Restore { prefix: prefix.clone(), source })
+}
+
+/// All that a framework has stored below its prefix, as keys relative to it: to restore a scheduler from, before
+/// [`Framework::new`]. Keys below `framework/` are the driver's.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn load(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let failed = |source| Error::Store { name: prefix.to_owned(), source };
+    let prefix = Key::new(prefix).map_err(failed)?;
+    storage::load(store, &prefix).await.map_err(failed)
+}
+
+/// A framework that runs in the background, until this is dropped.
 #[derive(Debug)]
 pub struct Running<S: Scheduler> {
     handle: Handle<S>,
+    task: JoinHandle<Result<(), Error>>,
+    ended: bool,
 }
 
 impl<S: Scheduler> Running<S> {
@@ -124,30 +223,62 @@ impl<S: Scheduler> Running<S> {
         self.handle.clone()
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended. May be given up and called again.
     ///
     /// # Errors
-    /// Why it ended.
+    /// Why it ended; [`Stopped`] if that has been answered before.
     pub async fn done(&mut self) -> Result<(), Error> {
-        Err(Stopped.into())
+        match self.ended {
+            true => Err(Stopped.into()),
+            false => {
+                let result = (&mut self.task).await;
+                self.ended = true;
+                result.unwrap_or(Err(Stopped.into()))
+            }
+        }
     }
 
-    /// Disconnects. The tasks run on, for the failover timeout.
-    pub async fn shutdown(self) {}
+    /// Disconnects. The tasks run on, for the failover timeout. Returns when all that was to be kept is durable.
+    pub async fn shutdown(mut self) {
+        // If it has ended already, that is as well.
+        let _ = self.handle.messages.send(Message::Shutdown).await;
+        let _ = self.done().await;
+    }
 
-    /// Ends for good: the tasks are killed and the id is retired.
-    pub async fn teardown(self) {}
+    /// Ends for good: the tasks are killed, the id is retired, and what the driver has stored is deleted. Returns when the master
+    /// has taken note; waits for a master that cannot be reached.
+    ///
+    /// # Errors
+    /// It ended for another reason before.
+    pub async fn teardown(mut self) -> Result<(), Error> {
+        let _ = self.handle.messages.send(Message::Teardown).await;
+        match self.done().await {
+            Err(Error::Ended { error: StreamError::TornDown, .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl<S: Scheduler> Drop for Running<S> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Looks at and changes a scheduler that runs. Cheap to clone.
-#[derive(Debug)]
 pub struct Handle<S> {
-    scheduler: std::marker::PhantomData<Arc<S>>,
+    messages: mpsc::Sender<Message<S>>,
+}
+
+impl<S> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
 }
 
 impl<S> Clone for Handle<S> {
     fn clone(&self) -> Self {
-        Self { scheduler: self.scheduler }
+        Self { messages: self.messages.clone() }
     }
 }
 
@@ -160,8 +291,14 @@ impl<S: Scheduler> Handle<S> {
         &self,
         change: impl FnOnce(&mut S, &View) -> (R, Actions) + Send + 'static,
     ) -> Result<R, Stopped> {
-        drop(change);
-        Err(Stopped)
+        let (answer, answered) = oneshot::channel();
+        let update: shell::Update<S> = Box::new(move |driver, now, effects| {
+            let (result, token) = driver.apply(now, change, effects);
+            // Whoever has stopped waiting does not want to know.
+            (token, Box::new(move || drop(answer.send(result))))
+        });
+        self.messages.send(Message::Update(update)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
     }
 
     /// Looks at the scheduler and its view.
@@ -172,7 +309,10 @@ impl<S: Scheduler> Handle<S> {
         &self,
         look: impl FnOnce(&S, &View) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
-        drop(look);
-        Err(Stopped)
+        let (answer, answered) = oneshot::channel();
+        let read: shell::Read<S> =
+            Box::new(move |driver| drop(answer.send(look(driver.scheduler(), driver.view()))));
+        self.messages.send(Message::Read(read)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
     }
 }

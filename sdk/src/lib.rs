@@ -4,22 +4,30 @@
 //! the moment, and says what to do. It is synchronous, has no clock and does no I/O, so the very code that runs against a
 //! master runs in a unit test. It is level-triggered: it looks at what is, not at what happened.
 //!
-//! Three rungs, each usable alone: [`Framework`] runs a [`Scheduler`] against a master; `driver` is the same as a pure
+//! A whole framework (`examples/keep_alive.rs`):
+//!
+//! ```no_run
+#![doc = include_str!("../examples/keep_alive.rs")]
+//! ```
+//!
+//! Three rungs, each usable alone: [`Framework`] runs a [`Scheduler`] against a master; [`driver`] is the same as a pure
 //! state machine; [`divvy_proto::scheduler`] is the raw stream of calls and events.
 
 mod actions;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod driver;
 mod framework;
 mod offer;
 pub mod placement;
 mod scheduler;
+mod shell;
 pub mod spec;
 mod task_spec;
 mod view;
 
 pub use actions::{Actions, Kill, Write};
-pub use framework::{Error, Framework, Handle, Running, Stopped};
+pub use framework::{DEFAULT_MASTER, Error, Framework, Handle, Running, Stopped, load};
 pub use offer::{Accept, Offer};
 pub use scheduler::Scheduler;
 pub use task_spec::{Constraint, HealthSpec, PortRequest, ProbeSpec, TaskSpec};

@@ -57,13 +57,16 @@ fn allows_one(
     attributes: &Attributes,
     peers: &[PeerAt<'_>],
 ) -> Result<(), String> {
-    let (Constraint::Unique { attribute } | Constraint::Like { attribute, .. } | Constraint::Spread { attribute }) =
-        constraint;
+    let (Constraint::Unique { attribute }
+    | Constraint::Like { attribute, .. }
+    | Constraint::Spread { attribute }) = constraint;
     let Some(here) = value(hostname, attributes, attribute) else {
         return Err(format!("{constraint}: the agent has no {attribute}"));
     };
     match constraint {
-        Constraint::Unique { .. } if peers.iter().any(|peer| peer.value(attribute).as_ref() == Some(&here)) => {
+        Constraint::Unique { .. }
+            if peers.iter().any(|peer| peer.value(attribute).as_ref() == Some(&here)) =>
+        {
             Err(format!("{constraint}: taken"))
         }
         Constraint::Like { pattern, .. } if !matches(pattern, &here) => Err(constraint.to_string()),
@@ -160,7 +163,8 @@ impl<'a> Placement<'a> {
             hostname: &task.hostname,
             attributes: view.agent(&task.agent_id).map_or(&NO_ATTRIBUTES, |agent| &agent.attributes),
         });
-        let mut placement = Self { spec, view, peers: peers.chain(taken).collect(), spreads: BTreeMap::new() };
+        let mut placement =
+            Self { spec, view, peers: peers.chain(taken).collect(), spreads: BTreeMap::new() };
         placement.spreads = placement.count_spreads();
         placement
     }
@@ -177,7 +181,8 @@ impl<'a> Placement<'a> {
             }
             // Without the spreads themselves, which are still empty: every agent that could otherwise take it.
             let open = self.view.agents().filter(|agent| self.obstacle(agent).is_none());
-            spread.open = open.filter_map(|agent| value(&agent.hostname, &agent.attributes, attribute)).collect();
+            spread.open =
+                open.filter_map(|agent| value(&agent.hostname, &agent.attributes, attribute)).collect();
             (attribute, spread)
         };
         attributes.map(count).collect()
@@ -284,7 +289,8 @@ fn summary(waiting: &Waiting, too_small: &[(&Agent, Shortage)]) -> String {
         return largest(agents, too_small, agent, shortage);
     }
     let mut reasons = Vec::new();
-    let count = |count: usize| if count == agents { of_all.clone() } else { format!("{count} of {agents} agents") };
+    let count =
+        |count: usize| if count == agents { of_all.clone() } else { format!("{count} of {agents} agents") };
     for (text, number) in &waiting.constraint {
         reasons.push(format!("constraint {text} on {}", count(*number)));
     }

@@ -376,7 +376,9 @@ fn artifact(table: ArtifactTable) -> Result<Artifact, Invalid> {
         Some(sum) if sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit()) => {
             return Err(Invalid::new("sha256", sum, "64 hexadecimal digits, as sha256sum prints them"));
         }
-        None if remote => return Err(Invalid::missing("sha256", "a checksum, as the file is fetched over the network")),
+        None if remote => {
+            return Err(Invalid::missing("sha256", "a checksum, as the file is fetched over the network"));
+        }
         _ => {}
     }
     if let Some(path) = &path {
@@ -421,7 +423,9 @@ fn probed_port(field: &str, name: Option<String>, ports: &[PortRequest]) -> Resu
     let names = || ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
     match name {
         Some(name) if ports.iter().any(|port| port.name == name) => Ok(name),
-        Some(name) if ports.is_empty() => Err(Invalid::new(field, name, "a port of the task, which has none")),
+        Some(name) if ports.is_empty() => {
+            Err(Invalid::new(field, name, "a port of the task, which has none"))
+        }
         Some(name) => Err(Invalid::new(field, name, format!("one of the task's ports: {}", names()))),
         None => ports
             .first()

@@ -1,0 +1,222 @@
+//! What the master says.
+
+use std::time::Duration;
+
+use divvy_proto::ids::{CallId, Epoch, FrameworkId, TaskId};
+use divvy_proto::scheduler::{CallBody, Event, Operation, Outcome, Refusal, StreamError};
+use divvy_proto::task::{Reason, TaskState, TaskStatus};
+use tracing::{debug, info, warn};
+
+use super::outbox::Batch;
+use super::status::{self, Judgement};
+use super::{Asked, Driver, Effect, record};
+use crate::{Kill, Scheduler};
+
+impl Asked {
+    pub(super) fn by(body: &CallBody) -> Self {
+        match body {
+            CallBody::Subscribe { .. } => Self::Subscribe,
+            CallBody::Accept { operations, .. } => Self::Accept(launched(operations)),
+            CallBody::Kill { task_id, .. } => Self::Kill(task_id.clone()),
+            CallBody::Teardown => Self::Teardown,
+            CallBody::Decline { .. } => Self::Other("Decline"),
+            CallBody::Revive { .. } => Self::Other("Revive"),
+            CallBody::Suppress { .. } => Self::Other("Suppress"),
+            CallBody::Acknowledge { .. } => Self::Other("Acknowledge"),
+            CallBody::Reconcile { .. } => Self::Other("Reconcile"),
+            _ => Self::Other("call"),
+        }
+    }
+}
+
+fn launched(operations: &[Operation]) -> Vec<TaskId> {
+    let tasks = operations.iter().flat_map(|operation| match operation {
+        Operation::Launch(tasks) | Operation::LaunchGroup(tasks) => tasks.as_slice(),
+        _ => &[],
+    });
+    tasks.map(|task| task.id.clone()).collect()
+}
+
+impl<S: Scheduler> Driver<S> {
+    pub(super) fn event(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        self.link.heard(self.view.now);
+        match event {
+            Event::Subscribed { framework_id, epoch, heartbeat } => {
+                self.subscribed(framework_id, epoch, heartbeat, effects);
+            }
+            Event::Error(error) => self.ended(error, effects),
+            Event::Reply { call_id, outcome } => self.reply(&call_id, outcome, effects),
+            // Nothing else counts before the subscription stands.
+            _ if !self.link.is_subscribed() => {}
+            Event::Offers(offers) => self.offers.extend(offers),
+            Event::Rescind(id) => self.offers.retain(|offer| offer.id != id),
+            Event::Update(status) => self.update(status, effects),
+            Event::Failure { agent_id } => {
+                debug!(%agent_id, "an agent was lost");
+                self.stale = true;
+            }
+            Event::Heartbeat => {}
+            Event::InverseOffers(_) | Event::OperationUpdate { .. } | Event::Message { .. } => {
+                debug!("an event that is not supported yet");
+            }
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        framework_id: FrameworkId,
+        epoch: Epoch,
+        heartbeat: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.link.is_opening() {
+            return;
+        }
+        if epoch < self.epoch {
+            warn!(%epoch, known = %self.epoch, "a deposed master answered");
+            return self.hang_up(effects);
+        }
+        match &self.id {
+            Some(id) if *id != framework_id => {
+                let text = format!("the master calls framework {id} by another id, {framework_id}");
+                return self.stop(StreamError::Refused(text), effects);
+            }
+            Some(_) => {}
+            None => {
+                let writes = vec![record::put_id(&framework_id)];
+                self.post(Batch { writes, calls: Vec::new() }, effects);
+                self.id = Some(framework_id.clone());
+            }
+        }
+        info!(%framework_id, %epoch, "subscribed");
+        let now = self.view.now;
+        self.epoch = epoch;
+        self.link.subscribed(now, heartbeat, &self.config);
+        self.view.connected = true;
+        self.stale = true;
+        self.questions.restart(now, &self.view);
+        self.kills.restart(now);
+        if self.tearing_down {
+            self.tear_down();
+        }
+        self.repeat(effects);
+    }
+
+    fn ended(&mut self, error: StreamError, effects: &mut Vec<Effect>) {
+        match error {
+            StreamError::TooSlow(_) => {
+                warn!(%error, "connecting again");
+                self.hang_up(effects);
+            }
+            StreamError::TakenOver | StreamError::Refused(_) | StreamError::TornDown => {
+                self.stop(error, effects);
+            }
+        }
+    }
+
+    fn reply(&mut self, call_id: &CallId, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let Some(asked) = self.asked.remove(call_id) else { return };
+        match (asked, outcome) {
+            (Asked::Teardown, Outcome::Accepted) => self.stop(StreamError::TornDown, effects),
+            (_, Outcome::Accepted) => {}
+            (Asked::Subscribe, Outcome::Refused(refusal)) => {
+                self.stop(StreamError::Refused(refusal.to_string()), effects);
+            }
+            (Asked::Accept(tasks), Outcome::Refused(refusal)) => self.refused(&tasks, &refusal),
+            (Asked::Kill(task_id), Outcome::Refused(refusal)) => {
+                debug!(%task_id, %refusal, "a kill was refused");
+                match self.view.task(&task_id) {
+                    Some(task) if task.is_live() => self.questions.ask(self.view.now, task_id),
+                    _ => self.kills.done(&task_id),
+                }
+            }
+            (asked, Outcome::Refused(refusal)) => warn!(?asked, %refusal, "a call was refused"),
+        }
+    }
+
+    /// An Accept was refused as a whole: what it should have launched never will be.
+    fn refused(&mut self, tasks: &[TaskId], refusal: &Refusal) {
+        for task_id in tasks {
+            let state = match refusal {
+                Refusal::NotEnough { task_id: culprit, .. } | Refusal::DuplicateTask(culprit) => {
+                    if culprit == task_id { TaskState::Error } else { TaskState::Dropped }
+                }
+                Refusal::Invalid(_) | Refusal::NotSupported(_) => TaskState::Error,
+                _ => TaskState::Dropped,
+            };
+            let reason = match state {
+                TaskState::Error => Reason::TaskInvalid,
+                _ => Reason::OfferGone,
+            };
+            self.never_started(task_id, state, reason, refusal.to_string());
+        }
+    }
+
+    /// The stream ended before these left.
+    pub(super) fn never_left(&mut self, operations: &[Operation]) {
+        for task_id in launched(operations) {
+            let message = "the connection to the master ended before the launch was sent".to_owned();
+            self.never_started(&task_id, TaskState::Dropped, Reason::OfferGone, message);
+        }
+    }
+
+    fn never_started(&mut self, task_id: &TaskId, state: TaskState, reason: Reason, message: String) {
+        let staging = self.view.tasks.get_mut(task_id).filter(|task| task.state() == TaskState::Staging);
+        if let Some(task) = staging {
+            let status = status::own(task, state, reason, message, self.view.now);
+            self.take(status);
+        }
+    }
+
+    fn update(&mut self, status: TaskStatus, effects: &mut Vec<Effect>) {
+        self.questions.answered(&status.task_id);
+        self.owe_acknowledgement(&status);
+        let (task_id, state) = (status.task_id.clone(), status.state);
+        let absent = matches!(state, TaskState::Unknown | TaskState::Unreachable);
+        match self.view.tasks.get(&task_id).map(|task| status::judge(task, status)) {
+            Some(Judgement::News(status)) => self.take(status),
+            // The end of a task that had counted as ended before, and was killed for running on.
+            Some(Judgement::Known) if state.is_terminal() => self.kills.done(&task_id),
+            Some(Judgement::Known) => {}
+            Some(Judgement::Undead) => self.end_stray(task_id, effects),
+            None if state.is_terminal() || absent => self.kills.done(&task_id),
+            None => self.end_stray(task_id, effects),
+        }
+    }
+
+    /// Puts a judged status into the table.
+    fn take(&mut self, status: TaskStatus) {
+        let Some(task) = self.view.tasks.get_mut(&status.task_id) else { return };
+        if status.state == TaskState::Running && task.running_since.is_none() {
+            task.running_since = Some(self.view.now);
+        }
+        task.status = status;
+        let (id, ended) = (task.info.id.clone(), !task.is_live());
+        if ended {
+            task.killing = false;
+            self.kills.done(&id);
+            self.questions.answered(&id);
+        }
+        self.changed.insert(id);
+        self.stale = true;
+    }
+
+    /// A task runs that the table has as ended, or not at all: nobody accounts for it.
+    fn end_stray(&mut self, task_id: TaskId, effects: &mut Vec<Effect>) {
+        if self.kills.want(self.view.now, &Kill { task_id: task_id.clone(), grace: None }) {
+            warn!(%task_id, "a task runs that nobody asked for or that counts as ended; killing it");
+            self.repeat(effects);
+        }
+    }
+
+    fn owe_acknowledgement(&mut self, status: &TaskStatus) {
+        let Some(update_id) = status.update_id.clone() else { return };
+        let known = || self.view.task(&status.task_id).map(|task| task.agent_id.clone());
+        let Some(agent_id) = status.agent_id.clone().or_else(known) else {
+            warn!(task_id = %status.task_id, "an update without an agent cannot be acknowledged");
+            return;
+        };
+        let task_id = status.task_id.clone();
+        self.acknowledgements.push(CallBody::Acknowledge { agent_id, task_id, update_id });
+    }
+}
