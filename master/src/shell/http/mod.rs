@@ -1,0 +1,124 @@
+//! HTTP, on the same port as gRPC: the JSON operator API, `/metrics`, `/health`, `/ready`, the dashboard, and proxies to
+//! agents and frameworks. Every answer that is not a success is a [`divvy_proto::api::Problem`].
+//!
+//! Not here: who may do what. There is no authentication yet, which is why a master listens on loopback only by default.
+
+mod actions;
+mod dashboard;
+mod events;
+mod extract;
+mod failure;
+mod guard;
+mod probes;
+mod proxy;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::routing::{any, get, post};
+use divvy_proto::api::{Snapshot, Status};
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub(super) use guard::Guard;
+pub(super) use proxy::client;
+
+use super::changes::Subscription;
+use super::handle::{KernelHandle, Stopped};
+use super::metrics::Metrics;
+use failure::Failure;
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) kernel: KernelHandle,
+    pub(super) metrics: Metrics,
+    /// Where this master is reached; the kernel does not know.
+    pub(super) address: Arc<str>,
+    pub(super) proxy: reqwest::Client,
+    /// Cancelled when the master stops: then every endless answer ends.
+    pub(super) stop: CancellationToken,
+}
+
+impl Api {
+    /// The cluster's totals, with what only the shell knows.
+    pub(super) async fn status(&self) -> Result<Status, Stopped> {
+        let mut status = self.kernel.query(|kernel, now| kernel.status(now)).await?;
+        self.address.as_ref().clone_into(&mut status.leader);
+        Ok(status)
+    }
+
+    /// Everything, and every change after it.
+    pub(super) async fn snapshot(&self) -> Result<(Snapshot, Subscription), Stopped> {
+        let (mut snapshot, later) = self.kernel.watch(|kernel, now| kernel.snapshot(now)).await?;
+        self.address.as_ref().clone_into(&mut snapshot.status.leader);
+        Ok((snapshot, later))
+    }
+}
+
+/// All HTTP routes. `grpc` has those of the gRPC services, which share the guard.
+pub(super) fn router(api: Api, grpc: Router, guard: Guard) -> Router {
+    let answers = Router::new()
+        .merge(operator_api())
+        .merge(probes())
+        .fallback(dashboard::serve)
+        .layer(CompressionLayer::new());
+    let streams = Router::new()
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/tasks/{framework_id}/{task_id}/{*rest}", get(proxy::task))
+        .route("/frameworks/{name}/", any(proxy::framework))
+        .route("/frameworks/{name}/{*rest}", any(proxy::framework));
+    answers
+        .merge(streams)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(api)
+        .layer(header_by_default(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .layer(header_by_default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header_by_default(header::REFERRER_POLICY, "no-referrer"))
+        .layer(header_by_default(header::CACHE_CONTROL, "no-store"))
+        .merge(grpc)
+        .layer(middleware::from_fn_with_state(guard, guard::guard))
+}
+
+/// The dashboard loads from its own address only, and nobody frames it.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+fn operator_api() -> Router<Api> {
+    Router::new()
+        .route("/api/v1/status", get(views::status))
+        .route("/api/v1/agents", get(views::agents))
+        .route("/api/v1/agents/{id}", get(views::agent))
+        .route("/api/v1/agents/{id}/gone", post(actions::gone))
+        .route("/api/v1/frameworks", get(views::frameworks))
+        .route("/api/v1/frameworks/{id}", get(views::framework))
+        .route("/api/v1/frameworks/{id}/teardown", post(actions::teardown))
+        .route("/api/v1/tasks", get(views::tasks))
+        .route("/api/v1/tasks/{task_id}", get(views::resolve))
+        .route("/api/v1/tasks/{framework_id}/{task_id}", get(views::task))
+        .route("/api/v1/tasks/{framework_id}/{task_id}/kill", post(actions::kill))
+        .route("/api/v1/offers", get(views::offers))
+        .route("/api/v1/roles", get(views::roles))
+        .route("/api/v1/openapi.json", get(probes::openapi))
+}
+
+fn probes() -> Router<Api> {
+    Router::new()
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .route("/metrics", get(probes::metrics))
+}
+
+fn header_by_default(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+async fn wrong_method(request: Request) -> Failure {
+    let error = format!("{} does not answer to {}", request.uri().path(), request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, error)
+}

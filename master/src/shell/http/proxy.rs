@@ -1,0 +1,243 @@
+//! What others answer through this master, so that a user needs to reach only one address: an agent's logs, files and usage
+//! of its tasks, and a framework's own REST API. Bodies are streamed both ways, never collected.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::response::Response;
+use divvy_proto::api::{self, AgentState, FrameworkState};
+use divvy_proto::ids::{FrameworkId, TaskId};
+use futures::StreamExt;
+
+use super::Api;
+use super::extract::At;
+use super::failure::Failure;
+
+/// How long a connection to an agent or a framework may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long the other side may take to begin its answer. Its end may take forever: logs are followed.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A client that goes where it is told and nowhere else: no redirects, no proxies from the environment.
+pub(in crate::shell) fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+}
+
+/// `GET /api/v1/tasks/{framework_id}/{task_id}/…`: the same path and query, asked of the task's agent.
+pub(super) async fn task(
+    State(api): State<Api>,
+    At((framework_id, task_id, _)): At<(FrameworkId, TaskId, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let wanted = (framework_id.clone(), task_id.clone());
+    let found = api.kernel.query(move |kernel, _| {
+        let task = kernel.task(&wanted.0, &wanted.1)?;
+        Some((kernel.agent(&task.agent_id), task))
+    });
+    let (agent, task) =
+        found.await?.ok_or_else(|| Failure::not_found(format_args!("task {framework_id}/{task_id}")))?;
+    let agent = agent.ok_or_else(|| {
+        Failure::gateway(format!("the agent of task {task_id}, {}, is no longer known", task.agent_id))
+    })?;
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let target = target(&agent.url, &path)?;
+    forward(&api, target, request).await.map_err(|why| why.into_failure(&describe(&agent)))
+}
+
+/// `/frameworks/{name}/…`: the rest of the path, asked of the framework's own REST API.
+pub(super) async fn framework(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
+    let (name, rest) = split(request.uri())?;
+    let found = api.kernel.query(|kernel, _| kernel.frameworks()).await?;
+    let framework = chosen(found, &name).ok_or_else(|| {
+        Failure::gateway(format!(
+            "no framework named {name} is known: start it (`divvy {name} serve`), or see `divvy frameworks`"
+        ))
+    })?;
+    if framework.state != FrameworkState::Active {
+        return Err(Failure::gateway(format!(
+            "framework {name} ({}) is not connected since {}: its tasks run on, but its API does not answer until it is \
+             started again",
+            framework.id, framework.since
+        )));
+    }
+    let Some(url) = framework.url.clone() else {
+        return Err(Failure::gateway(format!("framework {name} ({}) has no REST API", framework.id)));
+    };
+    let target = target(&url, &rest)?;
+    forward(&api, target, request)
+        .await
+        .map_err(|why| why.into_failure(&format!("framework {name} at {url}")))
+}
+
+/// The framework of this name or id; of several, the one that is connected.
+fn chosen(frameworks: Vec<api::Framework>, name: &str) -> Option<api::Framework> {
+    frameworks
+        .into_iter()
+        .filter(|framework| framework.name == name || framework.id.as_str() == name)
+        .min_by_key(|framework| (framework.state, std::cmp::Reverse(framework.since)))
+}
+
+/// `/frameworks/{name}/rest?query` in two, the rest as it was written.
+fn split(uri: &Uri) -> Result<(String, String), Failure> {
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let parts = path.strip_prefix("/frameworks/").and_then(|rest| rest.split_once('/'));
+    let (name, rest) = parts.ok_or_else(|| Failure::not_found(path))?;
+    Ok((name.to_owned(), format!("/{rest}")))
+}
+
+fn describe(agent: &api::Agent) -> String {
+    let state = match agent.state {
+        AgentState::Active => "",
+        AgentState::Recovering => " (it has not come back since this master started)",
+        AgentState::Suspected | AgentState::Unreachable => " (it does not answer the master either)",
+        AgentState::Gone => " (it was declared gone)",
+    };
+    format!("agent {} at {}{state}", agent.hostname, agent.url)
+}
+
+/// The address of `path` below `base`. A path that would climb out of what it stands below is refused: URLs are normalised
+/// when they are parsed, and the check of this master would then have been of another path than the one that is asked for.
+fn target(base: &str, path: &str) -> Result<reqwest::Url, Failure> {
+    let only_path = path.split('?').next().unwrap_or_default();
+    if only_path.split(['/', '\\']).any(is_dots) {
+        return Err(Failure::bad(format!("path {only_path:?} is not valid: expected no `.` or `..` in it")));
+    }
+    let text = format!("{}{path}", base.trim_end_matches('/'));
+    match reqwest::Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        Ok(_) => Err(Failure::gateway(format!("{base:?} is not an http or https address"))),
+        Err(error) => Err(Failure::gateway(format!("{base:?} is not an address: {error}"))),
+    }
+}
+
+fn is_dots(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+}
+
+/// Why the other side did not answer.
+enum NoAnswer {
+    Failed(reqwest::Error),
+    TimedOut,
+}
+
+impl NoAnswer {
+    fn into_failure(self, whom: &str) -> Failure {
+        match self {
+            Self::Failed(error) => Failure::gateway(format!("{whom} did not answer: {}", innermost(&error))),
+            Self::TimedOut => Failure::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("{whom} did not begin to answer within {}", humantime::format_duration(ANSWER)),
+            ),
+        }
+    }
+}
+
+/// The cause that says most: reqwest's own text repeats the address and hides "connection refused" at the bottom.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+async fn forward(api: &Api, target: reqwest::Url, request: Request) -> Result<Response, NoAnswer> {
+    let (parts, body) = request.into_parts();
+    let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
+        || parts.headers.contains_key(header::TRANSFER_ENCODING)
+        || !http_body_is_empty(&body);
+    let mut outgoing = api.proxy.request(parts.method, target).headers(end_to_end(&parts.headers));
+    if has_body {
+        outgoing = outgoing.body(reqwest::Body::wrap_stream(body.into_data_stream()));
+    }
+    let answer = tokio::time::timeout(ANSWER, outgoing.send()).await.map_err(|_| NoAnswer::TimedOut)?;
+    let answer = answer.map_err(NoAnswer::Failed)?;
+    let (status, headers) = (answer.status(), end_to_end(answer.headers()));
+    let stream = answer.bytes_stream().take_until(api.stop.clone().cancelled_owned());
+    let mut response = Response::new(Body::from_stream(stream));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+fn http_body_is_empty(body: &Body) -> bool {
+    use axum::body::HttpBody;
+    body.is_end_stream()
+}
+
+/// Headers that concern one connection only (RFC 9110, 7.6.1), and the host, which the client sets itself.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::HOST,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let named: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let passes = |name: &HeaderName| {
+        !HOP_BY_HOP.contains(name) && name != "keep-alive" && !named.iter().any(|one| one == name.as_str())
+    };
+    headers
+        .iter()
+        .filter(|(name, _)| passes(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_stays_below_its_base() {
+        let ok = |base, path| target(base, path).map(String::from);
+        assert_eq!(ok("http://a:1/", "/x/y?z=.."), Ok("http://a:1/x/y?z=..".to_owned()));
+        assert_eq!(ok("http://a:1/v1", "/x%2Fy..z"), Ok("http://a:1/v1/x%2Fy..z".to_owned()));
+        for path in ["/x/../y", "/x/%2e%2E/y", "/.", "/x/.%2e", "/x\\..\\y"] {
+            let error = format!("path {path:?} is not valid: expected no `.` or `..` in it");
+            assert_eq!(ok("http://a:1", path), Err(Failure::bad(error)));
+        }
+        assert!(ok("file:///etc", "/passwd").is_err());
+        assert!(ok("", "/x").is_err());
+    }
+
+    #[test]
+    fn headers_of_one_connection_do_not_pass() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "2"),
+            ("host", "here"),
+            ("range", "bytes=0-"),
+        ] {
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let passed: Vec<_> = end_to_end(&headers).keys().map(ToString::to_string).collect();
+        assert_eq!(passed, ["range"]);
+    }
+
+    #[test]
+    fn a_frameworks_path_is_taken_as_it_was_written() {
+        let uri: Uri = "/frameworks/service/api/v1/apps/a%2Fb?x=1%20".parse().unwrap();
+        assert_eq!(split(&uri), Ok(("service".to_owned(), "/api/v1/apps/a%2Fb?x=1%20".to_owned())));
+    }
+}

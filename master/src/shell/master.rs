@@ -1,0 +1,219 @@
+//! Puts the parts together, and takes them down again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::server::{Server, TcpIncoming};
+
+use super::changes::Changes;
+use super::clock::Clock;
+use super::config::MasterConfig;
+use super::grpc;
+use super::handle::KernelHandle;
+use super::http::{self, Api, Guard};
+use super::metrics::Metrics;
+use super::registry::{CommitError, Registry, RegistryError};
+use super::turns::{Links, Operators, Turns};
+use crate::kernel::{self, Kernel};
+
+/// So many requests may wait for the kernel; then whoever brings more waits too.
+const KERNEL_QUEUE: usize = 4096;
+
+/// How long connections have to end when the master stops.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why a master does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It would be reachable by others, and nothing is authenticated yet.
+    #[error(
+        "will not listen on {0}: whoever reaches that address could run anything as root on every agent. Listen on \
+         127.0.0.1 (and reach it through an SSH tunnel), or set --insecure if the network itself is trusted"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The registry cannot be read, or leadership cannot be had.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The client for agents' and frameworks' HTTP APIs cannot be made.
+    #[error("cannot make an HTTP client")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Why a master stopped without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// Its registry cannot be written any more, most likely because another master leads.
+    #[error("the master steps down")]
+    SteppedDown(#[source] CommitError),
+    /// One of its tasks panicked.
+    #[error("the master's {task} failed: this is a bug")]
+    Bug {
+        /// Which.
+        task: &'static str,
+        /// How.
+        #[source]
+        source: JoinError,
+    },
+    /// Its listener failed.
+    #[error("the master's listener failed")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// A cluster's master: the kernel, its registry, and everything that speaks to them.
+#[derive(Debug)]
+pub struct Master;
+
+impl Master {
+    /// Waits until it leads, recovers the registry, and serves. What it logs goes to whatever `tracing` subscriber there is.
+    ///
+    /// # Errors
+    /// It cannot listen, or its registry cannot be read. Nothing is left running.
+    pub async fn start(config: MasterConfig) -> Result<Running, StartError> {
+        if !config.listen.ip().is_loopback() && !config.insecure {
+            return Err(StartError::NotLoopback(config.listen));
+        }
+        let failed = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let address = config.advertise.clone().unwrap_or_else(|| format!("http://{addr}"));
+        let proxy = http::client().map_err(StartError::Client)?;
+
+        let metrics = Metrics::new();
+        let (registry, records) = Registry::lead(Arc::clone(&config.store), &address).await?;
+        let clock = Clock::start();
+        let epoch = registry.epoch();
+        let kernel_config = kernel::Config { epoch, ..config.kernel.clone() };
+        let kernel = Kernel::recover(kernel_config, records, clock.now());
+        tracing::info!(%addr, %epoch, "the master leads");
+
+        let stop = CancellationToken::new();
+        let (handle, requests) = KernelHandle::new(KERNEL_QUEUE);
+        let (commits, to_commit) = mpsc::unbounded_channel();
+        let (report, committed) = mpsc::unbounded_channel();
+        let writer = tokio::spawn(registry.write(to_commit, report, metrics.clone()));
+        let turns = Turns {
+            kernel,
+            clock,
+            requests,
+            changes: Changes::new(config.watch_queue),
+            metrics: metrics.clone(),
+            address: Arc::from(address.as_str()),
+            commits,
+            committed,
+            stop: stop.clone(),
+            links: Links::new(),
+            operators: Operators::default(),
+        };
+        let turns = tokio::spawn(turns.run());
+        let api =
+            Api { kernel: handle, metrics, address: Arc::from(address.as_str()), proxy, stop: stop.clone() };
+        let guard = Guard::new(addr.ip(), config.advertise.as_deref());
+        let server = tokio::spawn(serve(listener, api, guard, config.link_queue));
+        let supervisor = tokio::spawn(supervise(turns, writer, server, stop.clone()));
+        Ok(Running { addr, address, stop, supervisor })
+    }
+}
+
+/// A master that runs. Dropping this tells it to stop, without waiting.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The address to tell others: `http://127.0.0.1:5050`.
+    pub address: String,
+    stop: CancellationToken,
+    supervisor: JoinHandle<Result<(), MasterError>>,
+}
+
+impl Running {
+    /// Tells it to stop. Streams end; agents, their tasks and frameworks live on and look for the next master.
+    pub fn shutdown(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has stopped.
+    ///
+    /// # Errors
+    /// It stopped by itself: its registry cannot be written any more, or it has a bug.
+    pub async fn done(&mut self) -> Result<(), MasterError> {
+        (&mut self.supervisor)
+            .await
+            .unwrap_or_else(|source| Err(MasterError::Bug { task: "supervisor", source }))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    api: Api,
+    guard: Guard,
+    link_queue: usize,
+) -> Result<(), tonic::transport::Error> {
+    let stop = api.stop.clone();
+    let routes = http::router(api.clone(), grpc::routes(&api, link_queue), guard);
+    drop(api);
+    Server::builder()
+        .accept_http1(true)
+        .http2_keepalive_interval(Some(grpc::KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(grpc::KEEP_ALIVE_TIMEOUT))
+        .add_routes(Routes::from(routes))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        )
+        .await
+}
+
+/// Waits for the first part to end, then ends the others. The kernel goes first, so that streams end by their queues.
+async fn supervise(
+    mut turns: JoinHandle<Result<(), CommitError>>,
+    writer: JoinHandle<()>,
+    mut server: JoinHandle<Result<(), tonic::transport::Error>>,
+    stop: CancellationToken,
+) -> Result<(), MasterError> {
+    let result = tokio::select! {
+        ended = &mut turns => ended_turns(ended),
+        ended = &mut server => {
+            stop.cancel();
+            let served = ended_server(ended);
+            ended_turns(turns.await).and(served)
+        }
+    };
+    stop.cancel();
+    // The writer ends when the kernel's task has dropped its queue: what was asked to be durable is.
+    let _ = writer.await;
+    if !server.is_finished() {
+        // Connections that do not end by themselves end with the process, or when their peer goes away.
+        let _ = tokio::time::timeout(FAREWELL, &mut server).await;
+        server.abort();
+    }
+    result
+}
+
+fn ended_turns(ended: Result<Result<(), CommitError>, JoinError>) -> Result<(), MasterError> {
+    ended.map_err(|source| MasterError::Bug { task: "kernel", source })?.map_err(MasterError::SteppedDown)
+}
+
+fn ended_server(ended: Result<Result<(), tonic::transport::Error>, JoinError>) -> Result<(), MasterError> {
+    ended.map_err(|source| MasterError::Bug { task: "listener", source })?.map_err(MasterError::Serve)
+}

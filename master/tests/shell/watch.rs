@@ -1,0 +1,151 @@
+//! Changes as they happen, and what becomes of a reader that does not keep up.
+
+use bytes::Bytes;
+use divvy_proto::api::{Change, Snapshot};
+use divvy_proto::pb::operator_client::OperatorClient;
+use divvy_proto::pb::{self, WatchKind};
+use divvy_proto::scheduler::{CallBody, FrameworkInfo};
+use futures::{Stream, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+
+use crate::harness::{Agent, Cluster, Framework, agent_info, framework_info, within};
+
+/// One server-sent event.
+#[derive(Debug)]
+struct Sse {
+    name: String,
+    id: u64,
+    data: String,
+}
+
+/// Reads server-sent events off a body.
+struct Reader<S> {
+    body: S,
+    text: String,
+}
+
+impl<S: Stream<Item = Result<Bytes, reqwest::Error>> + Unpin> Reader<S> {
+    async fn next(&mut self) -> Sse {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| {
+                    block
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name))
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned()
+                };
+                let id = field("id:").parse().unwrap_or_default();
+                let event = Sse { name: field("event:"), id, data: field("data:") };
+                self.text = rest.to_owned();
+                if !event.name.is_empty() {
+                    return event;
+                }
+                continue;
+            }
+            let bytes = within("an event", self.body.next()).await.expect("the stream goes on").unwrap();
+            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+
+    async fn change(&mut self) -> (u64, Change) {
+        let event = self.next().await;
+        let change: Change = serde_json::from_str(&event.data).unwrap();
+        let kind = serde_json::to_value(&change).unwrap()["kind"].clone();
+        assert_eq!(kind, event.name);
+        (event.id, change)
+    }
+}
+
+async fn events(cluster: &Cluster) -> Reader<impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin> {
+    let answer = cluster.answer(cluster.http.get(cluster.url("/api/v1/events"))).await;
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    Reader { body: answer.bytes_stream().boxed(), text: String::new() }
+}
+
+#[tokio::test]
+async fn a_reader_gets_a_snapshot_and_then_each_change() {
+    let cluster = Cluster::start().await;
+    let _first = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
+    let mut events = events(&cluster).await;
+
+    let (mut last, change) = events.change().await;
+    let Change::Snapshot(snapshot) = change else { panic!("{change:?}") };
+    let hostnames = |snapshot: &Snapshot| {
+        snapshot.agents.iter().map(|agent| agent.hostname.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(hostnames(&snapshot), ["agent-1"]);
+    assert_eq!(snapshot.status.leader, cluster.master.address);
+
+    let _second = Agent::register(&cluster, agent_info("agent-2"), Vec::new()).await;
+    let (mut agent, mut status) = (None, None);
+    while agent.is_none() || status.is_none() {
+        let (id, change) = events.change().await;
+        assert_eq!(id, last + 1);
+        last = id;
+        match change {
+            Change::Agent(changed) => agent = Some(changed.hostname.to_string()),
+            Change::Status(changed) => status = Some(changed.leader),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((agent, status), (Some("agent-2".to_owned()), Some(cluster.master.address.clone())));
+}
+
+#[tokio::test]
+async fn the_operator_service_tells_the_same_and_only_what_is_asked_for() {
+    let cluster = Cluster::start().await;
+    let _agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
+    let mut operator = OperatorClient::new(cluster.channel().await);
+    let request = pb::WatchRequest { kinds: vec![WatchKind::Frameworks.into()] };
+    let mut changes = within("a stream", operator.watch(request)).await.unwrap().into_inner();
+    let mut next = async || {
+        let change = within("a change", changes.message()).await.unwrap().unwrap();
+        Change::try_from(change).unwrap()
+    };
+    let Change::Snapshot(snapshot) = next().await else { panic!("no snapshot") };
+    assert_eq!((snapshot.agents.len(), snapshot.frameworks.len()), (0, 0));
+    let _framework = Framework::subscribe(&cluster, framework_info("test")).await;
+    let Change::Framework(framework) = next().await else { panic!("no framework") };
+    assert_eq!(framework.name, "test");
+}
+
+/// So large that a few dozen of its changes fill every buffer between a master and a reader.
+fn bulky(framework: &Framework) -> FrameworkInfo {
+    let roles = (0..800).map(|n| format!("{}{n}", "r".repeat(200)).parse().unwrap()).collect();
+    FrameworkInfo { id: Some(framework.id.clone()), roles, ..framework_info("bulky") }
+}
+
+#[tokio::test]
+async fn a_reader_that_lags_is_cut_off_and_told_while_others_go_on() {
+    let cluster = Cluster::with(|config| config.watch_queue = 8).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut slow = socket.connect(cluster.master.addr).await.unwrap();
+    let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", cluster.master.addr);
+    slow.write_all(request.as_bytes()).await.unwrap();
+    slow.readable().await.unwrap();
+
+    let mut framework = Framework::subscribe(&cluster, framework_info("bulky")).await;
+    let framework_info = bulky(&framework);
+    for _ in 0..60 {
+        let body = CallBody::UpdateFramework { framework: framework_info.clone(), suppressed: Vec::new() };
+        let call = framework.call(body).await;
+        framework.outcome(&call).await;
+    }
+    let mut brisk = events(&cluster).await;
+    assert!(matches!(brisk.change().await.1, Change::Snapshot(_)), "a new reader starts as ever");
+
+    let mut seen = Vec::new();
+    within("the end of the slow stream", async {
+        while !seen.ends_with(b"0\r\n\r\n") {
+            assert_ne!(slow.read_buf(&mut seen).await.unwrap(), 0, "the answer ends in due form");
+        }
+    })
+    .await;
+    let text = String::from_utf8_lossy(&seen);
+    let last = text.rfind("event: ").map(|at| &text[at..]).unwrap();
+    assert!(last.starts_with("event: lagged\ndata: {\"error\":\"this reader fell behind"), "{last}");
+}
