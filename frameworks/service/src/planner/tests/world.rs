@@ -279,9 +279,9 @@ impl World {
     fn kill(&mut self, id: &TaskId) {
         let seen = self.published.get(id).map(|at| self.now.since(*at));
         let task = self.tasks.get_mut(id).unwrap();
-        if task.is_healthy() && seen.is_some() {
+        if let Some(seen) = seen.filter(|_| task.is_healthy()) {
             let drain = Duration::from_secs(1);
-            assert!(seen.unwrap() >= drain, "{id} is killed {seen:?} after it was an endpoint");
+            assert!(seen >= drain, "{id} is killed {seen:?} after it was an endpoint");
         }
         assert!(!task.killing, "{id} is killed twice");
         task.killing = true;
