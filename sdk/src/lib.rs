@@ -20,6 +20,7 @@ pub mod driver;
 mod framework;
 mod offer;
 pub mod placement;
+pub mod rest;
 mod scheduler;
 mod shell;
 pub mod spec;
