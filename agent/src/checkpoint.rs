@@ -233,3 +233,6 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Checkpoi
     let path = path.to_owned();
     move |source| CheckpointError { what, path, source }
 }
+
+#[cfg(test)]
+mod tests;

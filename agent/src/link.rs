@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use divvy_proto::agent::{AgentMessage, MasterMessage};
+use divvy_proto::convert::limits::MESSAGE_BYTES;
 use divvy_proto::pb;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,8 +18,6 @@ use crate::supervisor::LinkId;
 
 /// So many messages may wait for the master; if it does not take them, the stream is closed and everything is said anew.
 const QUEUE: usize = 4096;
-/// The largest message that a master may send.
-const MAX_MESSAGE: usize = 16 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Mesos goes up to 1 min; a master that comes back finds its agents sooner here.
@@ -97,7 +96,8 @@ async fn open(
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = Endpoint::from_shared(master.as_str().to_owned())?.connect_timeout(CONNECT_TIMEOUT);
     let channel = endpoint.tcp_nodelay(true).connect().await?;
-    let mut client = pb::agent_client::AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = pb::agent_client::AgentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
+    client = client.max_encoding_message_size(MESSAGE_BYTES);
     let (messages, queue) = mpsc::channel(QUEUE);
     let end = CancellationToken::new();
     // The registration goes into the queue first: a master may wait for it before it answers at all.

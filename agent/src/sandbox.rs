@@ -92,3 +92,33 @@ fn remove(path: &Path) -> bool {
     }
     !path.exists()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(task: &str) -> TaskKey {
+        TaskKey { framework_id: FrameworkId::new("f").unwrap(), task_id: TaskId::new(task).unwrap() }
+    }
+
+    #[test]
+    fn a_sandbox_is_made_once_and_goes_when_it_is_old_and_unknown() {
+        let root = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::open(root.path().join("sandboxes")).unwrap();
+        for task in ["old", "known", "new"] {
+            sandboxes.create(&key(task)).unwrap();
+        }
+        assert_eq!(sandboxes.create(&key("old")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let hour = Duration::from_secs(3600);
+        for task in ["old", "known"] {
+            let file = File::open(sandboxes.path(&key(task))).unwrap();
+            file.set_modified(SystemTime::now() - 2 * hour).unwrap();
+        }
+        assert_eq!(sandboxes.collect(&[key("known")].into(), hour).unwrap(), 1);
+        assert_eq!(names(&root.path().join("sandboxes/f")).unwrap().len(), 2);
+        sandboxes.touch(&key("known"));
+        assert_eq!(sandboxes.collect(&BTreeSet::new(), hour).unwrap(), 0, "its end is news");
+        assert_eq!(sandboxes.collect(&BTreeSet::new(), Duration::ZERO).unwrap(), 2);
+        assert_eq!(names(&root.path().join("sandboxes")).unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,41 @@
+//! The agent's suite: a whole agent with real containers, against a master that only pretends. Needs root, as containers do.
+//! The binary is its own shim.
+
+mod harness;
+mod http;
+mod life;
+mod restart;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use harness::World;
+
+type Tests = Vec<(&'static str, fn(&mut World))>;
+
+fn main() {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|word| word == "shim") {
+        divvy_agent::shim::main(args);
+    }
+    let arguments = Arguments::from_args();
+    if !arguments.list && !nix::unistd::geteuid().is_root() {
+        eprintln!("the agent's suite makes cgroups and namespaces: run it as root");
+        std::process::exit(1);
+    }
+    let suites = [("life", life::tests()), ("http", http::tests()), ("restart", restart::tests())];
+    let trials = suites.into_iter().flat_map(|(suite, tests)| {
+        tests.into_iter().map(move |(name, test)| Trial::test(format!("{suite}::{name}"), move || run(test)))
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// A story, then the count of what its agent leaves behind when it is told to leave nothing.
+fn run(test: fn(&mut World)) -> Result<(), Failed> {
+    let mut world = World::new();
+    test(&mut world);
+    world.stop(divvy_agent::KillTasks::Yes);
+    match world.left_behind() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("left behind: {left:#?}").into()),
+    }
+}

@@ -1,0 +1,76 @@
+//! Agents come and go; tasks stay.
+
+use std::fs;
+
+use divvy_agent::KillTasks;
+use divvy_proto::task::{ExitStatus, Reason, TaskState};
+
+use crate::Tests;
+use crate::harness::{World, shell};
+
+pub fn tests() -> Tests {
+    vec![
+        ("tasks_outlive_the_agent", tasks_outlive_the_agent),
+        ("tasks_outlive_a_crash", tasks_outlive_a_crash),
+        ("a_torn_checkpoint_costs_only_its_own_task", a_torn_checkpoint_costs_only_its_own_task),
+        ("a_lost_connection_is_made_anew", a_lost_connection_is_made_anew),
+        ("one_agent_to_a_work_directory", one_agent_to_a_work_directory),
+    ]
+}
+
+const UNTIL_STOPPED: &str = "while [ ! -e stop ]; do sleep 0.02; done; exit 7";
+
+fn outlives(world: &mut World, end: fn(&mut World)) {
+    let stays = world.run(shell("stays", UNTIL_STOPPED));
+    world.run(shell("ends", UNTIL_STOPPED));
+    end(world);
+    fs::write(world.sandbox("ends").join("stop"), "").unwrap();
+    world.start();
+    let ends = world.end_of("ends");
+    assert_eq!((ends.state, ends.container.exit), (TaskState::Failed, Some(ExitStatus::Code(7))));
+    let pid = stays.container.pid.unwrap();
+    assert!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("stop"), "it runs on");
+    assert_eq!(world.registered_tasks().len(), 2);
+    fs::write(world.sandbox("stays").join("stop"), "").unwrap();
+    assert_eq!(world.end_of("stays").container.exit, Some(ExitStatus::Code(7)));
+}
+
+fn tasks_outlive_the_agent(world: &mut World) {
+    outlives(world, |world| world.stop(KillTasks::No));
+}
+
+fn tasks_outlive_a_crash(world: &mut World) {
+    outlives(world, World::crash);
+}
+
+fn a_torn_checkpoint_costs_only_its_own_task(world: &mut World) {
+    world.run(shell("torn", UNTIL_STOPPED));
+    let [torn] = &world.checkpoints()[..] else { panic!("one checkpoint expected") };
+    let whole = world.run(shell("whole", UNTIL_STOPPED));
+    world.stop(KillTasks::No);
+    let content = fs::read(torn).unwrap();
+    fs::write(torn, &content[..content.len() / 2]).unwrap();
+    world.start();
+    assert_eq!(world.registered_tasks(), [("whole".to_owned(), TaskState::Running)]);
+    assert!(torn.with_extension("json.corrupt").exists(), "it is kept for people");
+    fs::write(world.sandbox("whole").join("stop"), "").unwrap();
+    assert_eq!(world.end_of("whole").container.pid, whole.container.pid);
+    world.eventually("the container of the torn one is destroyed", |world| {
+        fs::read_dir(world.work_dir().join("containers")).unwrap().count() == 0
+    });
+}
+
+fn a_lost_connection_is_made_anew(world: &mut World) {
+    world.run(shell("t", UNTIL_STOPPED));
+    let before = world.registrations();
+    world.cut_connection();
+    world.eventually("the agent comes back", |world| world.registrations() > before);
+    assert_eq!(world.registered_tasks(), [("t".to_owned(), TaskState::Running)]);
+    world.kill("t");
+    let end = world.end_of("t");
+    assert_eq!((end.state, end.reason), (TaskState::Killed, Reason::KillRequested));
+}
+
+fn one_agent_to_a_work_directory(world: &mut World) {
+    assert!(world.try_another().contains("another agent uses the work directory"));
+}
