@@ -5,7 +5,6 @@
 //! an empty line.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -14,7 +13,6 @@ use tokio::net::UnixStream;
 use super::error::LaunchError;
 use super::plan::Record;
 use super::spec::Exited;
-use super::sys;
 
 /// What the shim says first on a connection.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,8 +56,6 @@ pub(super) struct Link {
     stream: BufReader<UnixStream>,
     /// The container's first process.
     pub(super) pid: u32,
-    /// The shim itself.
-    pub(super) shim: Option<OwnedFd>,
 }
 
 impl Link {
@@ -70,22 +66,14 @@ impl Link {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let stream = match UnixStream::connect(&path).await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
-            other => other?,
+        let mut stream = match UnixStream::connect(&path).await {
+            Err(error) if gone(&error) => return Ok(None),
+            other => BufReader::new(other?),
         };
-        // While the connection is up, the pid is that of the shim and of nobody else.
-        let shim = match stream.peer_cred()?.pid().map(u32::try_from) {
-            Some(Ok(pid)) => sys::pidfd_open(pid)?,
-            _ => None,
-        };
-        let mut stream = BufReader::new(stream);
         match line(&mut stream).await? {
             Some(text) => {
                 let greeting: Greeting = serde_json::from_str(&text)?;
-                Ok(Some(Self { stream, pid: greeting.pid, shim }))
+                Ok(Some(Self { stream, pid: greeting.pid }))
             }
             None => Ok(None),
         }
@@ -94,7 +82,7 @@ impl Link {
     /// Asks for a signal to the first process. `Some` if that has ended.
     pub(super) async fn signal(&mut self, signal: i32) -> io::Result<Option<Exited>> {
         match self.stream.write_all(format!("signal {signal}\n").as_bytes()).await {
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Err(error) if gone(&error) => {}
             other => other?,
         }
         match line(&mut self.stream).await? {
@@ -115,13 +103,19 @@ impl Link {
     }
 }
 
+/// Whether an error says that there is no shim, or none any more.
+fn gone(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound)
+}
+
 /// A line without its end; `None` if the other side is gone.
 async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<String>> {
     let mut text = String::new();
     match stream.read_line(&mut text).await {
         Ok(0) => Ok(None),
         Ok(_) => Ok(Some(text.trim_end().to_owned())),
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
+        Err(error) if gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -16,12 +16,12 @@ pub(crate) use cgroup::detect as cgroups;
 pub(crate) use isolators::{CLONE_FLAGS, enter, isolate};
 pub(crate) use link::{ExecReport, ExecRequest, Greeting, Report};
 pub(crate) use plan::{Plan, Record, Running, boot_id};
-pub(crate) use sys::{Cloned, clone, pidfd_open, pidfd_signal, prctl};
+pub(crate) use sys::{Cloned, clone, pidfd_open, pidfd_signal, prctl, start_time};
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,15 +203,12 @@ impl Runtime {
     /// # Errors
     /// Something resists; calling again is right.
     pub async fn destroy(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let shim = match self.connect(id).await? {
-            Some(link) => end(link).await.map_err(shim(id, "end"))?,
-            None => None,
-        };
+        if let Some(link) = self.connect(id).await? {
+            end(link).await.map_err(shim(id, "end"))?;
+        }
         let (id, record, group) = (id.clone(), self.record(id), self.group(id));
         self.blocking(move |host| {
-            if let Some(shim) = shim {
-                reap(&shim);
-            }
+            await_shim(&record).map_err(shim(&id, "end"))?;
             host.cgroups.kill(&group).map_err(|error| unkillable(&id, error))?;
             isolators::cleanup(host, &record, &id)?;
             record.remove().map_err(file("remove", record.path()))
@@ -389,24 +386,33 @@ fn prepare(host: &Host, mut plan: Plan) -> Result<(), LaunchError> {
 }
 
 /// Kills the first process, and with it everything in its pid namespace, and gives the shim time to note how it ended.
-async fn end(mut link: Link) -> io::Result<Option<OwnedFd>> {
+async fn end(mut link: Link) -> io::Result<()> {
     let last_words = async {
         if link.signal(Signal::SIGKILL as i32).await?.is_none() {
             link.exited().await?;
         }
-        Ok::<_, io::Error>(())
+        Ok(())
     };
-    let ended = tokio::time::timeout(SHIM_END, last_words).await;
-    if let (Err(_), Some(shim)) = (ended, &link.shim) {
-        sys::pidfd_signal(shim.as_fd(), libc::SIGKILL)?;
-    }
-    Ok(link.shim)
+    // A shim that does not answer is seen to below.
+    tokio::time::timeout(SHIM_END, last_words).await.unwrap_or(Ok(()))
 }
 
-/// Waits until a shim that has said its last word is no process any more.
-fn reap(shim: &OwnedFd) {
-    let timeout = PollTimeout::try_from(SHIM_END).unwrap_or(PollTimeout::MAX);
-    while poll(&mut [PollFd::new(shim.as_fd(), PollFlags::POLLIN)], timeout) == Err(nix::errno::Errno::EINTR)
+/// Waits until the shim is no process any more: it says its last word a little before that. One that hangs is killed.
+fn await_shim(record: &Record) -> io::Result<()> {
+    let Ok(Some(running)) = record.running() else { return Ok(()) };
+    let Some(shim) = pidfd_open(running.shim)? else { return Ok(()) };
+    if running.shim_start.is_none()
+        || start_time(running.shim)? != running.shim_start
+        || running.boot != boot_id()?
     {
+        return Ok(()); // it has ended, and its pid is another's
+    }
+    let timeout = PollTimeout::try_from(SHIM_END).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut [PollFd::new(shim.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) => return pidfd_signal(shim.as_fd(), libc::SIGKILL),
+            other => return other.map(|_| ()).map_err(io::Error::from),
+        }
     }
 }

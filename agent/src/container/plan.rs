@@ -36,6 +36,10 @@ pub(crate) struct Plan {
 pub(crate) struct Running {
     /// The first process as the host sees it.
     pub(crate) pid: u32,
+    /// The shim itself.
+    pub(crate) shim: u32,
+    /// When it started, in clock ticks since boot: another process of that pid is not it.
+    pub(crate) shim_start: Option<u64>,
     /// The boot that it belongs to: after the next one, the pid means nothing.
     pub(crate) boot: String,
 }

@@ -108,18 +108,35 @@ pub(crate) fn limit_capabilities(keep: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives every signal its default action again and unblocks all of them.
+/// Gives every signal its default action again and unblocks all of them. By the kernel's own call: that of libc leaves out
+/// the two signals that it keeps for itself, and a parent may have had those ignored.
 pub(crate) fn default_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is valid for every signal; where the kernel or libc refuses (SIGKILL), nothing changes.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    const SIGNALS: libc::c_int = 64;
+    const SET_SIZE: usize = 8;
+    let default = [0_u64; 4]; // the kernel's struct sigaction: SIG_DFL, no flags, no restorer, an empty mask
+    for signal in 1..=SIGNALS {
+        // SAFETY: the action is as large as the kernel's and outlives the call; where it refuses (SIGKILL), nothing changes.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                SET_SIZE,
+            )
+        };
     }
-    // SAFETY: an empty set is built in place and only read by the kernel.
+    let none = 0_u64;
+    // SAFETY: the set has the size that is stated, and outlives the call.
     unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-    }
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            SET_SIZE,
+        )
+    };
 }
 
 /// Sends a signal to the process that a pidfd stands for. A process that has ended is not an error.
@@ -161,4 +178,18 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<Option<OwnedFd>> {
 pub(crate) fn page_size() -> u64 {
     // SAFETY: the call takes a number and touches no memory.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// When a process started, in clock ticks since boot; `None` if there is none. With its pid it names a process for as long as
+/// the machine runs.
+pub(crate) fn start_time(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The process ended between the opening and the reading.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        other => other?,
+    };
+    // The second field, the program's name, is in brackets and may contain anything.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
+    Ok(fields.and_then(|mut fields| fields.nth(19)?.parse().ok()))
 }

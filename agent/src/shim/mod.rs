@@ -54,6 +54,7 @@ fn plan(record: &Record) -> Result<Plan, LaunchError> {
 /// Tells something as JSON. Whoever does not listen any more does not want to know.
 fn tell(mut listener: impl Write, words: &impl Serialize) {
     if let Ok(text) = serde_json::to_vec(words) {
-        let _ = listener.write_all(&text);
+        // Standard output is a buffer, which nothing empties at the end of the process.
+        let _ = listener.write_all(&text).and_then(|()| listener.flush());
     }
 }

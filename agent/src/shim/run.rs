@@ -14,7 +14,7 @@ use nix::unistd::{chdir, dup2_stdout, setsid};
 use super::child::{self, Child};
 use crate::container::{
     CLONE_FLAGS, Exited, Greeting, LaunchError, Plan, Record, Report, Running, boot_id, cgroups, isolate,
-    pidfd_signal,
+    pidfd_signal, start_time,
 };
 
 /// So many agents may talk to a shim at once: there is one, and perhaps its predecessor.
@@ -60,9 +60,14 @@ fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
     let listener = UnixListener::bind(path).map_err(step("make the shim's socket"))?;
     listener.set_nonblocking(true).map_err(step("make the shim's socket"))?;
     let child = child::spawn(&plan, CLONE_FLAGS, &plan.spec.argv, || isolate(&plan))?;
-    let noted = boot_id().and_then(|boot| record.write_running(&Running { pid: child.pid, boot }));
+    let noted = note(child.pid).and_then(|running| record.write_running(&running));
     noted.map_err(step("write down that the container runs")).inspect_err(|_| abandon(&child))?;
     Ok(Shim { record, plan, child, listener, _directory: directory, clients: Vec::new(), carried_out: None })
+}
+
+fn note(pid: u32) -> io::Result<Running> {
+    let shim = std::process::id();
+    Ok(Running { pid, shim, shim_start: start_time(shim)?, boot: boot_id()? })
 }
 
 fn abandon(child: &Child) {
