@@ -1,0 +1,86 @@
+//! Which try goes into which offer.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use divvy_sdk::{Actions, Offer, TaskSpec, View, placement};
+
+use super::Planner;
+use super::job::Job;
+use super::spec::{JobId, TryId};
+
+/// Most tasks of one Accept, which is one message: thousands of small ones would be too long for it.
+const MAX_TASKS_PER_ACCEPT: usize = 500;
+
+/// One turn of launching. The offers stay together until its end, as placement counts what was taken from all of them.
+struct Round<'a> {
+    view: &'a View,
+    offers: Vec<Offer>,
+    /// Where to look first for a place that any offer could give, so that a job is laid over all of them.
+    turn: usize,
+    /// An offer can take no more in one message.
+    full: bool,
+}
+
+impl Planner {
+    /// Fills the offers. The job with the fewest running tasks gets the next place, the older first; one whose next task fits
+    /// nowhere is out for this turn.
+    pub(super) fn launch(&mut self, view: &View, offers: Vec<Offer>, actions: &mut Actions) {
+        let waiting = self.jobs.values().filter(|job| job.wants_offers());
+        let mut queue: BTreeSet<(u32, u64, JobId)> =
+            waiting.map(|job| (job.running(), job.run, job.spec.id.clone())).collect();
+        let mut round = Round { view, offers, turn: 0, full: false };
+        while let Some((_, run, id)) = queue.pop_first() {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            if round.offers.is_empty() || round.full {
+                break;
+            }
+            if round.launch_one(job, actions) && job.wants_offers() {
+                queue.insert((job.running(), run, id));
+            }
+        }
+        if round.full {
+            actions.refuse = Some(Duration::ZERO);
+        }
+        let used = round.offers.into_iter().filter(|offer| !offer.taken().is_empty());
+        actions.accepts.extend(used.map(Offer::accept));
+    }
+}
+
+impl Round<'_> {
+    /// Whether a try of the job was launched.
+    fn launch_one(&mut self, job: &mut Job, actions: &mut Actions) -> bool {
+        let (Some(id), Some(chosen)) = (job.next(), self.place(job)) else { return false };
+        let spec = spec_of(&id, &job.spec.task, job.spec.count);
+        let (Some(offer), Ok(task_id)) = (self.offers.get_mut(chosen), id.task_id()) else { return false };
+        if offer.take(task_id, &spec).is_err() {
+            return false;
+        }
+        self.full |= offer.taken().len() >= MAX_TASKS_PER_ACCEPT;
+        self.turn = chosen + 1;
+        job.launched(&id, self.view.now(), actions);
+        true
+    }
+
+    /// Constraints are the SDK's business. Without them all places are alike, and going round costs the same for the
+    /// ten-thousandth task as for the first.
+    fn place(&self, job: &Job) -> Option<usize> {
+        let spec = &job.spec.task;
+        if !spec.constraints.is_empty() {
+            return placement::place(spec, &job.peers(self.view), self.view, &self.offers);
+        }
+        let count = self.offers.len();
+        let around = (self.turn..self.turn + count).map(|at| at % count);
+        let fits = |at: &usize| self.offers.get(*at).is_some_and(|offer| offer.fits(spec));
+        around.into_iter().find(fits)
+    }
+}
+
+/// The job's task as this try is told of itself.
+fn spec_of(id: &TryId, task: &TaskSpec, count: u32) -> TaskSpec {
+    task.clone()
+        .env("DIVVY_JOB_ID", id.job.as_str())
+        .env("DIVVY_TASK_INDEX", id.index.to_string())
+        .env("DIVVY_TASK_COUNT", count.to_string())
+        .env("DIVVY_ATTEMPT", id.attempt.to_string())
+}
