@@ -10,8 +10,9 @@ use crate::error::Invalid;
 use crate::quantity::Scalar;
 use crate::ranges::RangeSet;
 
-/// One attribute's value: a number, ranges, or else text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// One attribute's value: a number, ranges, or else text. In JSON just as much: text stays text, also where it could be read
+/// as a number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
 pub enum AttributeValue {
     /// A number with at most three decimals.
@@ -20,6 +21,23 @@ pub enum AttributeValue {
     Ranges(OrderedRanges),
     /// Anything else.
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for AttributeValue {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a number, ranges such as [[1,5]], or text")]
+        enum Wire {
+            Text(String),
+            Scalar(Scalar),
+            Ranges(OrderedRanges),
+        }
+        Ok(match Wire::deserialize(deserializer)? {
+            Wire::Text(text) => Self::Text(text),
+            Wire::Scalar(number) => Self::Scalar(number),
+            Wire::Ranges(ranges) => Self::Ranges(ranges),
+        })
+    }
 }
 
 /// Ranges as an attribute's value, with an order so that values can be sorted.

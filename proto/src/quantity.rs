@@ -159,8 +159,9 @@ impl FromStr for Bytes {
             .iter()
             .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number.trim_end(), *unit)))
             .unwrap_or((text, 1));
-        let thousandths = parse_thousandths("size", number).map_err(|_| invalid())?;
-        let bytes = i128::from(thousandths) * i128::from(unit);
+        // Wide, as the largest size has more thousandths of a byte than an `i64` holds.
+        let thousandths = parse_wide("size", number).map_err(|_| invalid())?;
+        let bytes = thousandths.checked_mul(unit.into()).ok_or_else(invalid)?;
         if bytes % 1000 != 0 {
             return Err(invalid());
         }
@@ -212,6 +213,10 @@ pub(crate) fn show_thousandths(millis: i64) -> String {
 
 /// A decimal number with at most three decimals, in thousandths.
 pub(crate) fn parse_thousandths(field: &'static str, text: &str) -> Result<i64, Invalid> {
+    parse_wide(field, text)?.try_into().map_err(|_| Invalid::new(field, text, "a smaller number"))
+}
+
+fn parse_wide(field: &'static str, text: &str) -> Result<i128, Invalid> {
     let invalid = || Invalid::new(field, text, "a number with at most three decimals, such as 4 or 0.25");
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -223,13 +228,14 @@ pub(crate) fn parse_thousandths(field: &'static str, text: &str) -> Result<i64, 
     if !numeric(whole) || !numeric(fraction) || fraction.len() > 3 {
         return Err(invalid());
     }
-    let whole: i64 = whole.parse().map_err(|_| invalid())?;
-    let fraction: i64 = format!("{fraction:0<3}").parse().map_err(|_| invalid())?;
+    let whole: i128 = whole.parse().map_err(|_| invalid())?;
+    let fraction: i128 = format!("{fraction:0<3}").parse().map_err(|_| invalid())?;
     let millis = whole.checked_mul(1000).and_then(|m| m.checked_add(fraction)).ok_or_else(invalid)?;
     Ok(if negative { -millis } else { millis })
 }
 
-/// Thousandths as a JSON number: whole where it is whole.
+/// Thousandths as a JSON number: whole where it is whole. The few that are too large for any float to have their decimals
+/// are text, which is taken back as well.
 pub(crate) fn serialize_thousandths<S: serde::Serializer>(
     millis: i64,
     serializer: S,
@@ -237,9 +243,10 @@ pub(crate) fn serialize_thousandths<S: serde::Serializer>(
     if millis % 1000 == 0 {
         return serializer.serialize_i64(millis / 1000);
     }
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "the shortest decimal of the nearest float is the number again"
-    )]
-    serializer.serialize_f64(millis as f64 / 1000.0)
+    const LARGEST: i64 = 1 << 53; // above, readers of JSON need not agree on a float's last digit
+    let exact = show_thousandths(millis);
+    match exact.parse::<f64>() {
+        Ok(number) if millis < LARGEST && number.to_string() == exact => serializer.serialize_f64(number),
+        _ => serializer.serialize_str(&exact),
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -144,8 +145,14 @@ impl RangeSet {
     /// The `count` smallest numbers, or `None` if there are not that many.
     #[must_use]
     pub fn take_lowest(&self, count: usize) -> Option<Self> {
-        let taken = Self::from_ranges(self.iter().take(count).map(|n| (n, n)));
-        (taken.count() == count as u64).then_some(taken)
+        let (mut taken, mut wanted) = (Self::new(), count as u64);
+        for &(first, last) in &self.0 {
+            let Some(more) = wanted.checked_sub(1) else { break };
+            let end = u64::from(last).min(u64::from(first) + more);
+            taken.0.push((first, u32::try_from(end).unwrap_or(last)));
+            wanted -= end - u64::from(first) + 1;
+        }
+        (wanted == 0).then_some(taken)
     }
 }
 
@@ -192,6 +199,15 @@ impl Serialize for RangeSet {
 
 impl<'de> Deserialize<'de> for RangeSet {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::from_ranges(Vec::<(u32, u32)>::deserialize(deserializer)?))
+        let ranges = Vec::<(u32, u32)>::deserialize(deserializer)?;
+        if ranges.len() > MAX_RANGES {
+            return Err(D::Error::custom(format!("{} ranges: expected at most {MAX_RANGES}", ranges.len())));
+        }
+        match ranges.iter().find(|(first, last)| first > last) {
+            Some((first, last)) => Err(D::Error::custom(format!(
+                "[{first},{last}]: expected a range whose end does not lie before its start"
+            ))),
+            None => Ok(Self::from_ranges(ranges)),
+        }
     }
 }

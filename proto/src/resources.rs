@@ -215,10 +215,10 @@ impl Resources {
     pub fn checked_add(&self, other: &Self) -> Option<Self> {
         let mut sum = self.clone();
         for (mine, theirs) in sum.scalars.iter_mut().zip(&other.scalars) {
-            *mine = mine.checked_add(*theirs)?;
+            *mine = sum_of(*mine, *theirs)?;
         }
         for (name, amount) in &other.custom {
-            sum.set_custom(name.clone(), self.custom_amount(name).checked_add(*amount)?);
+            sum.set_custom(name.clone(), sum_of(self.custom_amount(name), *amount)?);
         }
         if !other.ports.is_empty() {
             if self.ports.intersects(&other.ports) {
@@ -274,6 +274,11 @@ impl Resources {
             Err(at) => self.custom.insert(at, (name, amount)),
         }
     }
+}
+
+/// Two amounts together, if that is still a quantity.
+fn sum_of(one: i64, other: i64) -> Option<i64> {
+    one.checked_add(other).filter(|sum| *sum <= quantity::MAX)
 }
 
 fn check_name(name: &str) -> Result<Name, Invalid> {
