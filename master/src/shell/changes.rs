@@ -14,18 +14,18 @@ use tokio::sync::broadcast;
 pub(super) struct Numbered {
     pub(super) number: u64,
     pub(super) change: Change,
-    json: OnceLock<String>,
+    data: OnceLock<String>,
 }
 
 impl Numbered {
     pub(super) fn new(number: u64, change: Change) -> Self {
-        Self { number, change, json: OnceLock::new() }
+        Self { number, change, data: OnceLock::new() }
     }
 
-    /// As JSON; written once, however many read it.
-    pub(super) fn json(&self) -> &str {
-        // The types of `api` have text keys and finite numbers only, so this cannot fail; an empty object if it does.
-        self.json.get_or_init(|| serde_json::to_string(&self.change).unwrap_or_else(|_| "{}".to_owned()))
+    /// What the change carries, as JSON; written once, however many read it.
+    pub(super) fn data(&self) -> &str {
+        // The types of `api` have text keys and finite numbers only, so this cannot fail.
+        self.data.get_or_init(|| data(&self.change).unwrap_or_else(|_| "null".to_owned()))
     }
 
     /// The name of the event: the `kind` of its JSON.
@@ -38,6 +38,19 @@ impl Numbered {
             Change::TaskRemoved { .. } => "task_removed",
             Change::Status(_) => "status",
         }
+    }
+}
+
+fn data(change: &Change) -> serde_json::Result<String> {
+    match change {
+        Change::Snapshot(snapshot) => serde_json::to_string(snapshot),
+        Change::Agent(agent) => serde_json::to_string(agent),
+        Change::Framework(framework) => serde_json::to_string(framework),
+        Change::Task(task) => serde_json::to_string(task),
+        Change::TaskRemoved { framework_id, id } => {
+            serde_json::to_string(&serde_json::json!({ "framework_id": framework_id, "id": id }))
+        }
+        Change::Status(status) => serde_json::to_string(status),
     }
 }
 

@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::{Server, TcpIncoming};
 
+use super::api::Api;
 use super::changes::Changes;
 use super::clock::Clock;
 use super::config::MasterConfig;
 use super::grpc;
 use super::handle::KernelHandle;
-use super::http::{self, Api, Guard};
+use super::http::{self, Guard};
 use super::metrics::Metrics;
 use super::registry::{CommitError, Registry, RegistryError};
 use super::turns::{Links, Operators, Turns};

@@ -10,6 +10,7 @@
 //! One task owns the kernel ([`turns`]), and nobody else touches it: there is no lock around it. Whoever is slow, waits or
 //! is cut off alone. Not here: any decision about agents, frameworks, tasks or offers.
 
+mod api;
 mod changes;
 mod clock;
 mod config;

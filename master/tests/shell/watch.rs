@@ -6,6 +6,7 @@ use divvy_proto::pb::operator_client::OperatorClient;
 use divvy_proto::pb::{self, WatchKind};
 use divvy_proto::scheduler::{CallBody, FrameworkInfo};
 use futures::{Stream, StreamExt};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
@@ -52,9 +53,8 @@ impl<S: Stream<Item = Result<Bytes, reqwest::Error>> + Unpin> Reader<S> {
 
     async fn change(&mut self) -> (u64, Change) {
         let event = self.next().await;
-        let change: Change = serde_json::from_str(&event.data).unwrap();
-        let kind = serde_json::to_value(&change).unwrap()["kind"].clone();
-        assert_eq!(kind, event.name);
+        let data: Value = serde_json::from_str(&event.data).unwrap();
+        let change = serde_json::from_value(json!({ "kind": event.name, "data": data })).unwrap();
         (event.id, change)
     }
 }

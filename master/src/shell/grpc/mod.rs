@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Status, Streaming};
 
+use super::api::{Api, NotDone};
 use super::handle::Stopped;
-use super::http::Api;
 use super::registry::LARGEST_RECORD;
 
 /// A silent connection is asked for a sign of life so often …
@@ -54,6 +54,16 @@ struct Streams {
 impl From<Stopped> for Status {
     fn from(stopped: Stopped) -> Self {
         Self::unavailable(stopped.to_string())
+    }
+}
+
+impl From<NotDone> for Status {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Unknown(what) => Self::not_found(format!("{what} is not known here")),
+            NotDone::Refused(why) => Self::failed_precondition(why),
+            NotDone::Stopped(stopped) => stopped.into(),
+        }
     }
 }
 

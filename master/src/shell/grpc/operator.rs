@@ -11,8 +11,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use crate::kernel::OperatorRequest;
+use crate::shell::api::Api;
 use crate::shell::changes::Subscription;
-use crate::shell::http::Api;
 
 /// Answers operators.
 pub(super) struct Service {
@@ -75,9 +75,12 @@ impl pb::operator_server::Operator for Service {
 
     async fn kill_task(&self, request: Request<pb::KillTaskRequest>) -> Answer<pb::KillTaskResponse> {
         let request = request.into_inner();
+        if request.grace_ms.is_some() {
+            return Err(Status::unimplemented("grace_ms is not supported yet: the task's own grace holds"));
+        }
         let framework_id = FrameworkId::new(request.framework_id).map_err(invalid)?;
         let task_id = TaskId::new(request.task_id).map_err(invalid)?;
-        self.operate(OperatorRequest::KillTask { framework_id, task_id }).await?;
+        self.api.operate(OperatorRequest::KillTask { framework_id, task_id }).await?;
         Ok(Response::new(pb::KillTaskResponse {}))
     }
 
@@ -86,7 +89,7 @@ impl pb::operator_server::Operator for Service {
         request: Request<pb::TeardownFrameworkRequest>,
     ) -> Answer<pb::TeardownFrameworkResponse> {
         let id = FrameworkId::new(request.into_inner().framework_id).map_err(invalid)?;
-        self.operate(OperatorRequest::Teardown(id)).await?;
+        self.api.operate(OperatorRequest::Teardown(id)).await?;
         Ok(Response::new(pb::TeardownFrameworkResponse {}))
     }
 
@@ -95,7 +98,7 @@ impl pb::operator_server::Operator for Service {
         request: Request<pb::MarkAgentGoneRequest>,
     ) -> Answer<pb::MarkAgentGoneResponse> {
         let id = AgentId::new(request.into_inner().agent_id).map_err(invalid)?;
-        self.operate(OperatorRequest::MarkGone(id)).await?;
+        self.api.operate(OperatorRequest::MarkGone(id)).await?;
         Ok(Response::new(pb::MarkAgentGoneResponse {}))
     }
 
@@ -112,13 +115,6 @@ impl pb::operator_server::Operator for Service {
         let stream = futures::stream::iter(first.map(Ok)).chain(later);
         let stream = stream.map(|change| change.map(pb::Change::from));
         Ok(Response::new(Box::pin(stream.take_until(self.api.stop.clone().cancelled_owned()))))
-    }
-}
-
-impl Service {
-    /// The refusals of the kernel are texts for people: mostly that what is named is not known.
-    async fn operate(&self, request: OperatorRequest) -> Result<(), Status> {
-        self.api.kernel.operate(request).await?.map_err(Status::not_found)
     }
 }
 

@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Said, Streams, fits_registry, next};
 use crate::kernel::{Input, LinkId};
+use crate::shell::api::Api;
 use crate::shell::handle::{self, Outbox, Stopped};
-use crate::shell::http::Api;
 use crate::shell::metrics::names;
 use crate::shell::queue::queue;
 

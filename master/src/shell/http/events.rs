@@ -1,5 +1,5 @@
-//! `GET /api/v1/events`: changes as server-sent events. The data of each is one [`Change`] as JSON, its event name is the
-//! change's `kind`, its id increases. A reader that lags gets one event `lagged` with a `Problem` and is cut off; browsers
+//! `GET /api/v1/events`: changes as server-sent events. The event name is the `kind` of a [`Change`], the data is its `data`,
+//! the id increases. A reader that lags gets one event `lagged` with a `Problem` and is cut off; browsers
 //! then connect again by themselves and begin with a new snapshot.
 
 use std::convert::Infallible;
@@ -11,10 +11,10 @@ use divvy_proto::api::{Change, Problem};
 use futures::{Stream, StreamExt};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Api;
 use super::extract::Asked;
 use super::failure::Failure;
 use super::views::Nothing;
+use crate::shell::api::Api;
 use crate::shell::changes::{Numbered, Subscription};
 
 /// A comment goes to a silent stream so often, for the sake of what stands in between (usual idle limits: 30 s and more).
@@ -43,7 +43,7 @@ fn later(subscription: Subscription) -> impl Stream<Item = Event> {
 }
 
 fn event(numbered: &Numbered) -> Event {
-    Event::default().event(numbered.kind()).id(numbered.number.to_string()).data(numbered.json())
+    Event::default().event(numbered.kind()).id(numbered.number.to_string()).data(numbered.data())
 }
 
 fn lagged(missed: u64) -> Event {

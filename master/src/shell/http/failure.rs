@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use divvy_proto::Invalid;
 use divvy_proto::api::Problem;
 
+use crate::shell::api::NotDone;
 use crate::shell::handle::Stopped;
 
 /// Why a request was not answered.
@@ -51,6 +52,16 @@ impl From<Invalid> for Failure {
 impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, stopped.to_string())
+    }
+}
+
+impl From<NotDone> for Failure {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Unknown(what) => Self::not_found(what),
+            NotDone::Refused(why) => Self::new(StatusCode::CONFLICT, why),
+            NotDone::Stopped(stopped) => stopped.into(),
+        }
     }
 }
 

@@ -13,53 +13,19 @@ mod probes;
 mod proxy;
 mod views;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::routing::{any, get, post};
-use divvy_proto::api::{Snapshot, Status};
-use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub(super) use guard::Guard;
 pub(super) use proxy::client;
 
-use super::changes::Subscription;
-use super::handle::{KernelHandle, Stopped};
-use super::metrics::Metrics;
+use super::api::Api;
 use failure::Failure;
-
-/// What the handlers share. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Api {
-    pub(super) kernel: KernelHandle,
-    pub(super) metrics: Metrics,
-    /// Where this master is reached; the kernel does not know.
-    pub(super) address: Arc<str>,
-    pub(super) proxy: reqwest::Client,
-    /// Cancelled when the master stops: then every endless answer ends.
-    pub(super) stop: CancellationToken,
-}
-
-impl Api {
-    /// The cluster's totals, with what only the shell knows.
-    pub(super) async fn status(&self) -> Result<Status, Stopped> {
-        let mut status = self.kernel.query(|kernel, now| kernel.status(now)).await?;
-        self.address.as_ref().clone_into(&mut status.leader);
-        Ok(status)
-    }
-
-    /// Everything, and every change after it.
-    pub(super) async fn snapshot(&self) -> Result<(Snapshot, Subscription), Stopped> {
-        let (mut snapshot, later) = self.kernel.watch(|kernel, now| kernel.snapshot(now)).await?;
-        self.address.as_ref().clone_into(&mut snapshot.status.leader);
-        Ok((snapshot, later))
-    }
-}
 
 /// All HTTP routes. `grpc` has those of the gRPC services, which share the guard.
 pub(super) fn router(api: Api, grpc: Router, guard: Guard) -> Router {
@@ -85,9 +51,10 @@ pub(super) fn router(api: Api, grpc: Router, guard: Guard) -> Router {
         .layer(middleware::from_fn_with_state(guard, guard::guard))
 }
 
-/// The dashboard loads from its own address only, and nobody frames it.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+/// The dashboard loads from its own address only, and nobody frames it. Its component library writes the theme's colours
+/// into a style element, so styles (which cannot run anything) may stand in the page.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
+                                       object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 fn operator_api() -> Router<Api> {
     Router::new()

@@ -8,8 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::Api;
 use super::failure::Failure;
+use crate::shell::api::Api;
 
 /// A kernel that does not get to a question within this time is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);

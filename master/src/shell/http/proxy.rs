@@ -11,9 +11,9 @@ use divvy_proto::api::{self, AgentState, FrameworkState};
 use divvy_proto::ids::{FrameworkId, TaskId};
 use futures::StreamExt;
 
-use super::Api;
 use super::extract::At;
 use super::failure::Failure;
+use crate::shell::api::Api;
 
 /// How long a connection to an agent or a framework may take.
 const CONNECT: Duration = Duration::from_secs(5);

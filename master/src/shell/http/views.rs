@@ -8,9 +8,9 @@ use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
 use divvy_proto::task::TaskState;
 use serde::Deserialize;
 
-use super::Api;
 use super::extract::{Asked, At};
 use super::failure::Failure;
+use crate::shell::api::Api;
 
 type Answer<T> = Result<Json<T>, Failure>;
 
