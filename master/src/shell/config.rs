@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use divvy_store::Store;
 
@@ -20,6 +21,9 @@ pub struct MasterConfig {
     pub kernel: kernel::Config,
     /// Listen beyond loopback although nothing is authenticated yet.
     pub insecure: bool,
+    /// A silent connection of an agent, a framework or an operator is asked for a sign of life so often, and closed if none
+    /// comes within the same time again.
+    pub keep_alive: Duration,
     /// So many messages may wait on the stream of one agent or framework before it is cut off.
     pub link_queue: usize,
     /// So many changes may wait for one reader of changes before it is cut off.
@@ -27,7 +31,7 @@ pub struct MasterConfig {
 }
 
 impl MasterConfig {
-    /// The defaults: as Mesos has them, on `listen`.
+    /// The defaults, on `listen`.
     #[must_use]
     pub fn new(listen: SocketAddr, store: Arc<dyn Store>) -> Self {
         Self {
@@ -36,6 +40,7 @@ impl MasterConfig {
             store,
             kernel: kernel::Config::default(),
             insecure: false,
+            keep_alive: Duration::from_secs(10),
             link_queue: 16 * 1024,
             watch_queue: 4 * 1024,
         }

@@ -16,12 +16,12 @@ use super::changes::Changes;
 use super::clock::Clock;
 use super::config::MasterConfig;
 use super::grpc;
-use super::handle::KernelHandle;
+use super::handle::{KernelHandle, Request};
 use super::http::{self, Guard};
 use super::metrics::Metrics;
 use super::registry::{CommitError, Registry, RegistryError};
 use super::turns::{Links, Operators, Turns};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, RegistryChange};
 
 /// So many requests may wait for the kernel; then whoever brings more waits too.
 const KERNEL_QUEUE: usize = 4096;
@@ -85,49 +85,62 @@ impl Master {
     /// # Errors
     /// It cannot listen, or its registry cannot be read. Nothing is left running.
     pub async fn start(config: MasterConfig) -> Result<Running, StartError> {
-        if !config.listen.ip().is_loopback() && !config.insecure {
-            return Err(StartError::NotLoopback(config.listen));
-        }
-        let failed = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let addr = listener.local_addr().map_err(failed)?;
+        let (listener, addr) = listen(&config).await?;
         let address = config.advertise.clone().unwrap_or_else(|| format!("http://{addr}"));
         let proxy = http::client().map_err(StartError::Client)?;
-
-        let metrics = Metrics::new();
         let (registry, records) = Registry::lead(Arc::clone(&config.store), &address).await?;
-        let clock = Clock::start();
-        let epoch = registry.epoch();
-        let kernel_config = kernel::Config { epoch, ..config.kernel.clone() };
-        let kernel = Kernel::recover(kernel_config, records, clock.now());
-        tracing::info!(%addr, %epoch, "the master leads");
+        tracing::info!(%addr, epoch = %registry.epoch(), "the master leads");
 
         let stop = CancellationToken::new();
-        let (handle, requests) = KernelHandle::new(KERNEL_QUEUE);
-        let (commits, to_commit) = mpsc::unbounded_channel();
-        let (report, committed) = mpsc::unbounded_channel();
-        let writer = tokio::spawn(registry.write(to_commit, report, metrics.clone()));
-        let turns = Turns {
-            kernel,
-            clock,
-            requests,
-            changes: Changes::new(config.watch_queue),
-            metrics: metrics.clone(),
-            address: Arc::from(address.as_str()),
-            commits,
-            committed,
-            stop: stop.clone(),
-            links: Links::new(),
-            operators: Operators::default(),
-        };
-        let turns = tokio::spawn(turns.run());
-        let api =
-            Api { kernel: handle, metrics, address: Arc::from(address.as_str()), proxy, stop: stop.clone() };
+        let metrics = Metrics::new();
+        let (kernel, requests) = KernelHandle::new(KERNEL_QUEUE);
+        let api = Api { kernel, metrics, proxy, stop: stop.clone(), address: address.as_str().into() };
+        let (turns, writer) = govern(&config, &api, registry, records, requests);
         let guard = Guard::new(addr.ip(), config.advertise.as_deref());
-        let server = tokio::spawn(serve(listener, api, guard, config.link_queue));
+        let routes = http::router(api.clone(), grpc::routes(&api, config.link_queue), guard);
+        let server = tokio::spawn(serve(listener, routes, config.keep_alive, stop.clone()));
         let supervisor = tokio::spawn(supervise(turns, writer, server, stop.clone()));
         Ok(Running { addr, address, stop, supervisor })
     }
+}
+
+async fn listen(config: &MasterConfig) -> Result<(TcpListener, SocketAddr), StartError> {
+    if !config.listen.ip().is_loopback() && !config.insecure {
+        return Err(StartError::NotLoopback(config.listen));
+    }
+    let failed = |source| StartError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    Ok((listener, addr))
+}
+
+/// Starts the kernel's task, and the one that writes its registry.
+fn govern(
+    config: &MasterConfig,
+    api: &Api,
+    registry: Registry,
+    records: Vec<RegistryChange>,
+    requests: mpsc::Receiver<Request>,
+) -> (JoinHandle<Result<(), CommitError>>, JoinHandle<()>) {
+    let clock = Clock::start();
+    let kernel_config = kernel::Config { epoch: registry.epoch(), ..config.kernel.clone() };
+    let (commits, to_commit) = mpsc::unbounded_channel();
+    let (report, committed) = mpsc::unbounded_channel();
+    let turns = Turns {
+        kernel: Kernel::recover(kernel_config, records, clock.now()),
+        clock,
+        requests,
+        changes: Changes::new(config.watch_queue),
+        metrics: api.metrics.clone(),
+        address: Arc::clone(&api.address),
+        commits,
+        committed,
+        stop: api.stop.clone(),
+        links: Links::new(),
+        operators: Operators::default(),
+    };
+    let writer = registry.write(to_commit, report, api.metrics.clone());
+    (tokio::spawn(turns.run()), tokio::spawn(writer))
 }
 
 /// A master that runs. Dropping this tells it to stop, without waiting.
@@ -166,22 +179,17 @@ impl Drop for Running {
 
 async fn serve(
     listener: TcpListener,
-    api: Api,
-    guard: Guard,
-    link_queue: usize,
+    routes: axum::Router,
+    keep_alive: Duration,
+    stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let stop = api.stop.clone();
-    let routes = http::router(api.clone(), grpc::routes(&api, link_queue), guard);
-    drop(api);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .accept_http1(true)
-        .http2_keepalive_interval(Some(grpc::KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(grpc::KEEP_ALIVE_TIMEOUT))
+        .http2_keepalive_interval(Some(keep_alive))
+        .http2_keepalive_timeout(Some(keep_alive))
         .add_routes(Routes::from(routes))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }
 

@@ -110,9 +110,13 @@ impl Cluster {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        let endpoint = Channel::from_shared(self.master.address.clone()).unwrap();
-        within("a connection", endpoint.connect()).await.unwrap()
+        channel(&self.master.address).await
     }
+}
+
+async fn channel(url: &str) -> Channel {
+    let endpoint = Channel::from_shared(url.to_owned()).unwrap();
+    within("a connection", endpoint.connect()).await.unwrap()
 }
 
 async fn start(dir: &TempDir, adjust: fn(&mut MasterConfig)) -> Running {
@@ -241,17 +245,16 @@ pub(crate) fn framework_info(name: &str) -> FrameworkInfo {
 }
 
 impl Framework {
-    /// A stream on which nothing has been said.
-    pub(crate) async fn connect(cluster: &Cluster) -> (mpsc::Sender<pb::Call>, Streaming<pb::Event>) {
-        let (to_master, calls) = mpsc::channel(64);
-        let mut client = SchedulerClient::new(cluster.channel().await);
-        let stream = within("a stream", client.subscribe(ReceiverStream::new(calls))).await.unwrap();
-        (to_master, stream.into_inner())
+    pub(crate) async fn subscribe(cluster: &Cluster, framework: FrameworkInfo) -> Self {
+        Self::subscribe_at(&cluster.master.address, framework).await
     }
 
-    pub(crate) async fn subscribe(cluster: &Cluster, framework: FrameworkInfo) -> Self {
-        let (to_master, from_master) = Self::connect(cluster).await;
-        let id = FrameworkId::new("unknown").unwrap();
+    /// The same, by another way to the master.
+    pub(crate) async fn subscribe_at(url: &str, framework: FrameworkInfo) -> Self {
+        let (to_master, calls) = mpsc::channel(64);
+        let mut client = SchedulerClient::new(channel(url).await);
+        let stream = within("a stream", client.subscribe(ReceiverStream::new(calls))).await.unwrap();
+        let (id, from_master) = (FrameworkId::new("unknown").unwrap(), stream.into_inner());
         let mut this = Self { id, calls: 0, to_master, from_master };
         this.call(CallBody::Subscribe { framework, suppressed: Vec::new() }).await;
         this.id = this

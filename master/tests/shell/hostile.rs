@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use divvy_proto::agent::{AgentMessage, MasterMessage};
+use divvy_proto::convert::limits::MESSAGE_BYTES;
 use divvy_proto::ids::CallId;
 use divvy_proto::pb;
 use divvy_proto::scheduler::{Call, CallBody, Event, Outcome, Refusal, StreamError};
@@ -178,5 +179,17 @@ async fn a_framework_that_does_not_read_is_cut_off_alone() {
         last = Some(event);
     }
     assert_eq!(last, Some(Event::Error(StreamError::TooSlow(16))), "after {sent} calls");
+    live_on(bystanders).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_its_own_stream() {
+    let cluster = Cluster::start().await;
+    let bystanders = bystanders(&cluster).await;
+    let huge = Bytes::from(vec![0; MESSAGE_BYTES + 1]);
+    let answer = send_raw(&cluster, "/divvy.v1.Scheduler/Subscribe", huge).await;
+    let event = Event::try_from(decoded::<pb::Event>(answer)).unwrap();
+    let Event::Error(StreamError::Refused(why)) = event else { panic!("{event:?}") };
+    assert!(why.contains("too large"), "{why}");
     live_on(bystanders).await;
 }

@@ -8,8 +8,6 @@ mod agent;
 mod operator;
 mod scheduler;
 
-use std::time::Duration;
-
 use divvy_proto::Invalid;
 use divvy_proto::convert::limits::MESSAGE_BYTES;
 use divvy_proto::pb::agent_server::AgentServer;
@@ -22,12 +20,6 @@ use tonic::{Status, Streaming};
 use super::api::{Api, NotDone};
 use super::handle::Stopped;
 use super::registry::LARGEST_RECORD;
-
-/// A silent connection is asked for a sign of life so often …
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// … and is closed if none comes within this time.
-pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All gRPC services as routes. A message above [`MESSAGE_BYTES`] ends its stream.
 pub(super) fn routes(api: &Api, link_queue: usize) -> axum::Router {
