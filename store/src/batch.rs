@@ -103,18 +103,23 @@ impl Batch {
                 });
             }
         }
-        let bytes: usize = self.writes.iter().map(Write::size).sum();
-        if bytes > MAX_BATCH_BYTES {
-            return Err(StoreError::TooLarge {
-                what: format!("it has {bytes} bytes"),
-                limit: format!("{MAX_BATCH_BYTES} bytes of keys and values"),
-            });
-        }
+        check_bytes(self.writes.iter().map(Write::size).sum())?;
         let mut seen = BTreeSet::new();
         match self.writes.iter().map(Write::key).find(|key| !seen.insert(*key)) {
             Some(key) => Err(StoreError::WrittenTwice { key: key.clone() }),
             None => Ok(()),
         }
+    }
+}
+
+/// Refuses what is larger than a batch may be.
+pub(crate) fn check_bytes(bytes: usize) -> Result<(), StoreError> {
+    match bytes > MAX_BATCH_BYTES {
+        true => Err(StoreError::TooLarge {
+            what: format!("it has {bytes} bytes"),
+            limit: format!("{MAX_BATCH_BYTES} bytes of keys and values"),
+        }),
+        false => Ok(()),
     }
 }
 

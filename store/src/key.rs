@@ -101,3 +101,21 @@ impl fmt::Display for Prefix {
         write!(f, "{}*", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_parts_joined_by_slashes() {
+        let (longest, longer) = ("x".repeat(MAX_KEY), "x".repeat(MAX_KEY + 1));
+        for text in ["a", "agents/a1-7", "a b/é", ".", longest.as_str()] {
+            assert_eq!(Key::new(text).unwrap().as_str(), text);
+        }
+        for text in ["", "/", "a/", "/a", "a//b", "a\n", "a\0/b", longer.as_str()] {
+            assert!(Key::new(text).is_err(), "{text:?} is taken");
+        }
+        assert!(Key::new("a").unwrap().join("b/c").unwrap().as_str() == "a/b/c");
+        assert!(Key::new("a").unwrap().join("").is_err());
+    }
+}

@@ -93,7 +93,7 @@ pub trait Store: Send + Sync {
     /// Dropping the future gives up.
     ///
     /// # Errors
-    /// The store is closed or cannot be written.
+    /// The store is closed or cannot be written, or the value is larger than a batch may be.
     async fn campaign(&self, name: &Key, value: Bytes) -> Result<Leadership, StoreError>;
 
     /// Who leads under this name.

@@ -34,7 +34,7 @@ macro_rules! conformance {
             a_watch_follows_a_listing, a_batch_is_one_event, a_watch_tells_only_of_its_group,
             a_watch_catches_up, a_slow_reader_is_cut_off,
             one_leads_at_a_time, tokens_rise, a_deposed_leader_cannot_write, a_dropped_leadership_passes_on,
-            who_gives_up_is_passed_over, names_are_led_apart,
+            who_gives_up_is_passed_over, a_long_campaign_is_refused, names_are_led_apart
         );
 
         #[test]

@@ -22,7 +22,7 @@ use redb::Database;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::writer::{Command, Writer};
-use crate::batch::{Batch, Commit};
+use crate::batch::{Batch, Commit, check_bytes};
 use crate::error::StoreError;
 use crate::key::{Key, Prefix};
 use crate::leadership::Leadership;
@@ -58,6 +58,7 @@ impl Embedded {
         Self::start(file::in_memory()?, Path::new("in memory"))
     }
 
+    /// Starts the writer on an open database.
     fn start(database: Database, path: &Path) -> Result<Self, StoreError> {
         let database = Arc::new(database);
         let revision = file::prepare(&database, path)?;
@@ -118,6 +119,7 @@ impl Store for Embedded {
     }
 
     async fn campaign(&self, name: &Key, value: Bytes) -> Result<Leadership, StoreError> {
+        check_bytes(name.as_str().len() + value.len())?;
         let name = name.clone();
         self.ask("campaign", |reply| Command::Campaign { name, value, reply }).await?
     }

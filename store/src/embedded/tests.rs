@@ -1,6 +1,11 @@
 //! The suite in memory and in a file, and what only a file can be asked.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 
 use tempfile::TempDir;
 
@@ -170,4 +175,59 @@ async fn a_damaged_file_is_refused_or_read_without_panic() {
 fn a_file_that_cannot_be_made_says_so() {
     let error = Embedded::open("/proc/nowhere/store").unwrap_err();
     assert!(error.to_string().starts_with("opening the store /proc/nowhere/store: "), "{error}");
+}
+
+/// A disk that can be made to fail.
+#[derive(Debug)]
+struct Disk {
+    memory: InMemoryBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn room(&self) -> io::Result<()> {
+        match self.full.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.memory.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.memory.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room().and_then(|()| self.memory.set_len(len))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.room().and_then(|()| self.memory.sync_data())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room().and_then(|()| self.memory.write(offset, data))
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_write_says_so_and_nobody_leads() {
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Disk { memory: InMemoryBackend::new(), full: full.clone() };
+    let database = redb::Builder::new().create_with_backend(disk).unwrap();
+    let store: Fresh = Arc::new(Embedded::start(database, Path::new("a disk")).unwrap());
+    let mut leadership = store.campaign(&key("masters"), "first".into()).await.unwrap();
+    let before = put(&store, &[("a", "1")]).await;
+    let mut watch = store.watch(&Prefix::all(), before).await.unwrap();
+
+    full.store(true, Ordering::SeqCst);
+    let write = || Batch::new().put(key("a"), "2");
+    let (one, other) = tokio::join!(store.commit(write()), store.commit(write()));
+    for outcome in [one, other] {
+        assert!(matches!(outcome, Err(StoreError::Failed { .. } | StoreError::Closed { .. })), "{outcome:?}");
+    }
+    leadership.lost().await;
+    assert_eq!(watch.next().await, Some(Err(WatchEnd::Closed)));
+    assert!(matches!(store.commit(write()).await, Err(StoreError::Closed { operation: "commit" })));
 }

@@ -1,9 +1,11 @@
 //! Leadership and its fencing token.
 
-use std::time::Duration;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use super::{Fresh, done, key, put, value};
-use crate::{Batch, Commit, Condition, Leadership};
+use crate::{Batch, Commit, Condition, Leadership, MAX_BATCH_BYTES, StoreError};
 
 async fn campaign(store: &Fresh, who: &'static str) -> Leadership {
     store.campaign(&key("masters"), who.into()).await.unwrap()
@@ -14,19 +16,22 @@ async fn leader(store: &Fresh) -> Option<String> {
     Some(String::from_utf8(leader.value.to_vec()).unwrap())
 }
 
+/// Whether a future is not ready, having been given a chance.
+async fn waits<F: Future>(mut future: Pin<&mut F>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
 /// The second candidate waits for the first to resign.
 pub async fn one_leads_at_a_time(store: Fresh) {
     assert_eq!(leader(&store).await, None);
     let first = campaign(&store, "first").await;
-    let waiting = tokio::spawn({
-        let store = store.clone();
-        async move { campaign(&store, "second").await }
-    });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!((leader(&store).await, waiting.is_finished()), (Some("first".to_owned()), false));
+    let mut second = pin!(campaign(&store, "second"));
+    assert!(waits(second.as_mut()).await);
+    assert_eq!(leader(&store).await, Some("first".to_owned()));
+    assert!(waits(second.as_mut()).await);
 
     first.resign().await;
-    let second = waiting.await.unwrap();
+    let second = second.await;
     assert_eq!(leader(&store).await, Some("second".to_owned()));
     second.resign().await;
     assert_eq!(leader(&store).await, None);
@@ -72,14 +77,14 @@ pub async fn a_dropped_leadership_passes_on(store: Fresh) {
 /// A candidate whose future is dropped does not win.
 pub async fn who_gives_up_is_passed_over(store: Fresh) {
     let first = campaign(&store, "first").await;
-    let impatient = tokio::time::timeout(Duration::from_millis(20), campaign(&store, "impatient")).await;
-    assert!(impatient.is_err());
-    let patient = tokio::spawn({
-        let store = store.clone();
-        async move { campaign(&store, "patient").await }
-    });
+    {
+        let impatient = pin!(campaign(&store, "impatient"));
+        assert!(waits(impatient).await);
+    }
+    let mut patient = pin!(campaign(&store, "patient"));
+    assert!(waits(patient.as_mut()).await);
     first.resign().await;
-    let _patient = patient.await.unwrap();
+    let _patient = patient.await;
     assert_eq!(leader(&store).await, Some("patient".to_owned()));
 }
 
@@ -93,4 +98,11 @@ pub async fn names_are_led_apart(store: Fresh) {
     let fence = Condition::Fence(others.fence().clone());
     done(&store, Batch::new().when(fence)).await;
     assert_eq!(value(&store, "masters").await, Some("a value".to_owned()));
+}
+
+/// What a leader says of itself is as limited as any value.
+pub async fn a_long_campaign_is_refused(store: Fresh) {
+    let outcome = store.campaign(&key("masters"), vec![0; MAX_BATCH_BYTES + 1].into()).await;
+    assert!(matches!(outcome, Err(StoreError::TooLarge { .. })));
+    assert_eq!(leader(&store).await, None);
 }
