@@ -29,7 +29,6 @@ use std::time::Duration;
 
 use divvy_proto::api::Usage;
 use divvy_proto::{Bytes, Timestamp};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub use nix::sys::signal::Signal;
 
 use cgroup::{Group, KillError};
@@ -63,8 +62,8 @@ pub struct Runtime {
 /// The least memory in which a process can be set up at all. The kernel charges page tables and stacks, too.
 const MEMORY_MIN: Bytes = Bytes::mib(2);
 
-/// How long a shim may take to end after its container's first process was killed.
-const SHIM_END: Duration = Duration::from_secs(10);
+/// How long a shim may take to answer, and to end after its container's first process was killed.
+const SHIM_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Checks that containers can run here at all.
@@ -203,15 +202,37 @@ impl Runtime {
     /// # Errors
     /// Something resists; calling again is right.
     pub async fn destroy(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        if let Some(link) = self.connect(id).await? {
-            end(link).await.map_err(shim(id, "end"))?;
-        }
+        let obeys = match self.connect(id).await {
+            Ok(Some(link)) => end(link).await.map_err(shim(id, "end")),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let patience = match obeys {
+            Ok(()) => SHIM_PATIENCE,
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "the shim does not answer and is killed");
+                Duration::ZERO
+            }
+        };
         let (id, record, group) = (id.clone(), self.record(id), self.group(id));
         self.blocking(move |host| {
-            await_shim(&record).map_err(shim(&id, "end"))?;
+            end_shim(&record, patience).map_err(shim(&id, "end"))?;
             host.cgroups.kill(&group).map_err(|error| unkillable(&id, error))?;
             isolators::cleanup(host, &record, &id)?;
             record.remove().map_err(file("remove", record.path()))
+        })
+        .await
+    }
+
+    /// Removes what all containers share, once there is none: the cgroups above theirs. For an agent that leaves the host for
+    /// good, or ends with nothing running; the next launch makes them again.
+    ///
+    /// # Errors
+    /// None but the end of the process: what is still in use stays.
+    pub async fn retire(&self) -> Result<(), RuntimeError> {
+        self.blocking(|host| {
+            host.cgroups.prune(&Group::new(&host.config.cgroup_parent, ""));
+            Ok(())
         })
         .await
     }
@@ -258,7 +279,7 @@ impl Runtime {
     }
 
     async fn connect(&self, id: &ContainerId) -> Result<Option<Link>, RuntimeError> {
-        Link::connect(&self.record(id)).await.map_err(shim(id, "connect to"))
+        in_time(Link::connect(&self.record(id))).await.map_err(shim(id, "connect to"))
     }
 
     /// What is on record of a container without a shim.
@@ -378,6 +399,11 @@ fn bad_variable<'a>(name: &'a str, value: &str) -> Option<&'a str> {
     (name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')).then_some(name)
 }
 
+/// A shim answers at once, or at the end of a launch. One that has been stopped must not hold up the agent.
+async fn in_time<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(SHIM_PATIENCE, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// The part of a launch that the agent does.
 fn prepare(host: &Host, mut plan: Plan) -> Result<(), LaunchError> {
     let record = Record::at(host.config.state_dir.join(plan.spec.id.as_str()));
@@ -393,12 +419,11 @@ async fn end(mut link: Link) -> io::Result<()> {
         }
         Ok(())
     };
-    // A shim that does not answer is seen to below.
-    tokio::time::timeout(SHIM_END, last_words).await.unwrap_or(Ok(()))
+    in_time(last_words).await
 }
 
 /// Waits until the shim is no process any more: it says its last word a little before that. One that hangs is killed.
-fn await_shim(record: &Record) -> io::Result<()> {
+fn end_shim(record: &Record, patience: Duration) -> io::Result<()> {
     let Ok(Some(running)) = record.running() else { return Ok(()) };
     let Some(shim) = pidfd_open(running.shim)? else { return Ok(()) };
     if running.shim_start.is_none()
@@ -407,12 +432,12 @@ fn await_shim(record: &Record) -> io::Result<()> {
     {
         return Ok(()); // it has ended, and its pid is another's
     }
-    let timeout = PollTimeout::try_from(SHIM_END).unwrap_or(PollTimeout::MAX);
-    loop {
-        match poll(&mut [PollFd::new(shim.as_fd(), PollFlags::POLLIN)], timeout) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Ok(0) => return pidfd_signal(shim.as_fd(), libc::SIGKILL),
-            other => return other.map(|_| ()).map_err(io::Error::from),
-        }
+    if sys::ended_within(&shim, patience)? {
+        return Ok(());
+    }
+    pidfd_signal(shim.as_fd(), libc::SIGKILL)?;
+    match sys::ended_within(&shim, SHIM_PATIENCE)? {
+        true => Ok(()),
+        false => Err(io::ErrorKind::TimedOut.into()),
     }
 }

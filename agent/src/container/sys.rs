@@ -4,7 +4,11 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`, which `libc` does not have for all targets.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -192,4 +196,17 @@ pub(crate) fn start_time(pid: u32) -> io::Result<Option<u64>> {
     // The second field, the program's name, is in brackets and may contain anything.
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
     Ok(fields.and_then(|mut fields| fields.nth(19)?.parse().ok()))
+}
+
+/// Waits for the end of the process that a pidfd stands for; false if it did not come in time.
+pub(crate) fn ended_within(pidfd: &OwnedFd, patience: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -219,14 +218,24 @@ impl Agent {
         trees.for_each(|tree| fs::create_dir(tree.join(&self.cgroup_parent).join(id)).expect("a cgroup"));
     }
 
+    pub(crate) fn put_into_cgroup(&self, spec: &ContainerSpec, pid: u32) {
+        let group = Path::new(&self.cgroup_parent).join(spec.id.as_str()).join("cgroup.procs");
+        let files = cgroup_trees().into_iter().map(|tree| tree.join(&group)).filter(|file| file.exists());
+        files.for_each(|file| fs::write(file, pid.to_string()).expect("a cgroup that takes processes"));
+    }
+
     pub(crate) fn kill_shim(&self) {
-        let shims: Vec<_> = processes()
-            .filter(|pid| command_line(*pid).contains(&format!("shim run {}", self.mark())))
-            .collect();
-        // The names of arguments are separated by zero bytes, which `command_line` shows as spaces.
+        let shim = self.signal_shim("KILL");
+        eventually("the shim is gone", || !alive(shim));
+    }
+
+    pub(crate) fn signal_shim(&self, signal: &str) -> u32 {
+        let ours = format!("shim run {}", self.mark());
+        let shims: Vec<_> = processes().filter(|pid| command_line(*pid).contains(&ours)).collect();
         let [shim] = shims[..] else { panic!("one shim expected, not {shims:?}") };
-        kill(shim);
-        eventually("the shim is gone", || command_line(shim).is_empty());
+        let status = std::process::Command::new("/bin/kill").args(["-s", signal, &shim.to_string()]).status();
+        assert!(status.expect("kill").success());
+        shim
     }
 
     pub(crate) fn shim_shows(&self, text: &str) -> bool {
@@ -249,6 +258,17 @@ impl Agent {
         });
     }
 
+    /// The agent leaves for good.
+    pub(crate) fn retire(&self) {
+        self.block_on("retire", self.runtime().1.retire()).expect("an end");
+        let left: Vec<_> = cgroup_trees()
+            .into_iter()
+            .map(|tree| tree.join(&self.cgroup_parent))
+            .filter(|parent| parent.exists())
+            .collect();
+        assert_eq!(left, Vec::<PathBuf>::new());
+    }
+
     /// The count: processes, mounts, cgroups and state.
     pub(crate) fn left_behind(&self) -> Vec<String> {
         let mut left: Vec<_> = processes()
@@ -265,8 +285,6 @@ impl Agent {
             .filter(|parent| parent.exists())
         {
             left.extend(directories(&parent).into_iter().map(|group| format!("cgroup {}", group.display())));
-            // The parent itself stays, as long as the agent is there.
-            let _ = fs::remove_dir(&parent);
         }
         left.extend(
             directories(&self.state_dir()).into_iter().map(|state| format!("state {}", state.display())),
@@ -285,16 +303,6 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        for tree in cgroup_trees() {
-            let parent = tree.join(&self.cgroup_parent);
-            let _ = fs::remove_dir(&parent);
-            let _ = parent.parent().map(fs::remove_dir);
-        }
-    }
-}
-
 /// Waits for a condition. The only place that looks twice.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
@@ -307,11 +315,6 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn alive(pid: u32) -> bool {
     // A zombie has no command line.
     !command_line(pid).is_empty()
-}
-
-fn kill(pid: u32) {
-    let status = std::process::Command::new("/bin/kill").args(["-9", &pid.to_string()]).status();
-    assert_eq!(status.expect("kill").into_raw(), 0);
 }
 
 fn processes() -> impl Iterator<Item = u32> {

@@ -20,6 +20,8 @@ pub(crate) fn tests() -> crate::Tests {
         ("root_has_the_capabilities_that_docker_gives", root_rights),
         ("no_descriptor_is_inherited", descriptors),
         ("its_cgroup_is_its_root", own_cgroup),
+        ("its_limits_are_where_programs_look_for_them", limits_inside),
+        ("a_sandbox_below_tmp_is_seen_at_its_path", sandbox_in_tmp),
         ("signals_are_as_a_program_expects_them", default_signals),
     ]
 }
@@ -120,4 +122,20 @@ fn default_signals(agent: &mut Agent) {
         "{:?}",
         masks.collect::<Vec<_>>()
     );
+}
+
+/// Version 1 has the file in a tree of its own, version 2 at the root.
+fn limits_inside(agent: &mut Agent) {
+    let seen =
+        agent.output("cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes 2>/dev/null || cat memory.max");
+    assert_eq!(seen, "67108864\n");
+}
+
+fn sandbox_in_tmp(agent: &mut Agent) {
+    let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+    let spec = ContainerSpec {
+        sandbox: directory.path().to_path_buf(),
+        ..agent.shell("pwd -P; ls -A; ls -A /tmp | wc -l")
+    };
+    assert_eq!(agent.run(&spec).stdout, format!("{}\nstderr\nstdout\n1\n", directory.path().display()));
 }

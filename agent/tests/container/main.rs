@@ -47,7 +47,10 @@ fn run(test: fn(&mut Agent)) -> Result<(), Failed> {
     let left = agent.left_behind();
     match told {
         Err(panic) => std::panic::resume_unwind(panic),
-        Ok(()) if left.is_empty() => Ok(()),
+        Ok(()) if left.is_empty() => {
+            agent.retire();
+            Ok(())
+        }
         Ok(()) => Err(format!("left behind: {left:#?}").into()),
     }
 }

@@ -13,6 +13,8 @@ pub(crate) fn tests() -> crate::Tests {
         ("an_ignored_signal_is_ignored", ignored),
         ("a_signal_to_what_has_ended_is_no_error", late),
         ("destroy_ends_daemons_and_those_with_own_sessions", daemons),
+        ("destroy_ends_what_somebody_put_into_the_cgroup", strangers),
+        ("a_shim_that_hangs_does_not_stop_destroy", hanging_shim),
         ("destroy_tells_whoever_waits", destroyed_while_waiting),
         ("destroy_twice_is_once", idempotent),
     ]
@@ -79,4 +81,22 @@ fn idempotent(agent: &mut Agent) {
     agent.destroy(&spec);
     agent.destroy(&spec);
     assert_eq!((agent.state(&spec), agent.list()), (ContainerState::Absent, vec![]));
+}
+
+fn strangers(agent: &mut Agent) {
+    let spec = agent.spec("web", &["sleep", "1000"]);
+    agent.launch(&spec);
+    let mut stranger = std::process::Command::new("sleep").arg("3000").spawn().expect("a process");
+    agent.put_into_cgroup(&spec, stranger.id());
+    agent.destroy(&spec);
+    let status = stranger.wait().expect("a status");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+}
+
+fn hanging_shim(agent: &mut Agent) {
+    let spec = agent.spec("web", &["sleep", "1000"]);
+    let pid = agent.launch(&spec);
+    agent.signal_shim("STOP");
+    agent.destroy(&spec);
+    assert_eq!((alive(pid), agent.left_behind()), (false, vec![]));
 }

@@ -119,6 +119,27 @@ pub(super) fn remove(directory: &Path) -> Result<(), CgroupError> {
     }
 }
 
+/// Makes a cgroup directory and those above it. Another agent may remove the last of what is shared at the same time: then
+/// once more.
+pub(super) fn create(directory: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(directory)
+        .or_else(|error| match error.kind() {
+            ErrorKind::NotFound => fs::create_dir_all(directory),
+            _ => Err(error),
+        })
+        .map_err(refused("create", directory))
+}
+
+/// Removes `group` below `tree` and what is above it, as far as it is empty.
+pub(super) fn prune(tree: &Path, group: &Path) {
+    let above = group.ancestors().filter(|part| !part.as_os_str().is_empty());
+    for part in above {
+        if fs::remove_dir(tree.join(part)).is_err() {
+            return;
+        }
+    }
+}
+
 /// Where cgroup filesystems are mounted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mounts {

@@ -5,8 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use super::files::{self, CgroupError};
 use crate::container::sys;
 
@@ -44,7 +42,8 @@ pub(super) fn until_empty(
         }
         strike(&victims)?;
         for (pid, pidfd) in &victims {
-            if !ended_by(pidfd, deadline).map_err(|source| KillError::Signal { pid: *pid, source })? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !sys::ended_within(pidfd, left).map_err(|source| KillError::Signal { pid: *pid, source })? {
                 return Err(KillError::Stuck(members));
             }
         }
@@ -64,17 +63,6 @@ fn open(pids: &[u32]) -> Result<Vec<(u32, OwnedFd)>, KillError> {
         }
     }
     Ok(opened)
-}
-
-/// Waits for the end of a process; false if the deadline came first.
-fn ended_by(pidfd: &OwnedFd, deadline: Instant) -> io::Result<bool> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => ended_by(pidfd, deadline),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// SIGKILL to each.

@@ -84,6 +84,9 @@ pub(crate) struct Entrance {
     pub(crate) join: Vec<PathBuf>,
     /// On v2, the directory that it can be cloned into at no cost.
     pub(crate) clone_into: Option<PathBuf>,
+    /// What it is to see in place of each whole tree: its own cgroup's directory, and where the tree is mounted. Programs
+    /// that size themselves by their limits (JVM, Go) look there.
+    pub(crate) views: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The control groups of this host, whichever version they are of.
@@ -102,6 +105,8 @@ pub(crate) trait Hierarchy: fmt::Debug + Send + Sync {
     fn kill(&self, group: &Group) -> Result<(), KillError>;
     /// Removes an empty cgroup; one that does not exist is fine.
     fn remove(&self, group: &Group) -> Result<(), CgroupError>;
+    /// Removes a cgroup and those above it, as far as nothing else is in them.
+    fn prune(&self, group: &Group);
     /// The names of the cgroups below one.
     fn children(&self, parent: &Group) -> Result<Vec<String>, CgroupError>;
 }

@@ -1,7 +1,6 @@
 //! Version 1: one tree per controller. Limits are set through `cgroups-rs`, and read back here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use cgroups_rs::MaxValue;
@@ -12,7 +11,7 @@ use cgroups_rs::pid::PidController;
 use divvy_proto::Bytes;
 use divvy_proto::api::Usage;
 
-use super::files::{self, CgroupError, refused};
+use super::files::{self, CgroupError};
 use super::kill::{self, KillError};
 use super::{CONTROLLERS_V1, Entrance, Group, Hierarchy, Limits, PERIOD_USEC};
 use crate::container::spec::Oom;
@@ -44,10 +43,15 @@ impl V1 {
         })
     }
 
-    /// The group's directory in each tree, once.
-    fn directories(&self, group: &Group) -> BTreeSet<PathBuf> {
+    /// The trees, each once.
+    fn trees(&self) -> BTreeSet<&Path> {
         let trees = [&self.cpu, &self.cpuacct, &self.memory, &self.pids, &self.freezer];
-        trees.into_iter().map(|tree| tree.join(&group.0)).collect()
+        trees.into_iter().map(PathBuf::as_path).collect()
+    }
+
+    /// The group's directory in each tree.
+    fn directories(&self, group: &Group) -> Vec<PathBuf> {
+        self.trees().into_iter().map(|tree| tree.join(&group.0)).collect()
     }
 
     fn set_cpu(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
@@ -108,7 +112,7 @@ fn failed(what: &'static str, directory: &Path) -> impl FnOnce(cgroups_rs::error
 impl Hierarchy for V1 {
     fn create(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
         for directory in self.directories(group) {
-            fs::create_dir_all(&directory).map_err(refused("create", &directory))?;
+            files::create(&directory)?;
         }
         self.update(group, limits)
     }
@@ -120,8 +124,10 @@ impl Hierarchy for V1 {
     }
 
     fn entrance(&self, group: &Group) -> Entrance {
-        let join = self.directories(group).into_iter().map(|directory| directory.join("tasks")).collect();
-        Entrance { join, clone_into: None }
+        let directories = self.directories(group);
+        let join = directories.iter().map(|directory| directory.join("tasks")).collect();
+        let views = directories.into_iter().zip(self.trees().into_iter().map(Path::to_path_buf)).collect();
+        Entrance { join, clone_into: None, views }
     }
 
     fn oom(&self, group: &Group) -> Result<Option<Oom>, CgroupError> {
@@ -165,6 +171,10 @@ impl Hierarchy for V1 {
 
     fn remove(&self, group: &Group) -> Result<(), CgroupError> {
         self.directories(group).iter().try_for_each(|directory| files::remove(directory))
+    }
+
+    fn prune(&self, group: &Group) {
+        self.trees().into_iter().for_each(|tree| files::prune(tree, &group.0));
     }
 
     fn children(&self, parent: &Group) -> Result<Vec<String>, CgroupError> {

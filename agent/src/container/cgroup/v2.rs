@@ -1,13 +1,12 @@
 //! Version 2: one tree, controllers handed down level by level. All by plain files: `cgroups-rs` writes weights unconverted,
 //! has no OOM events, and says nothing when a controller is missing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use divvy_proto::Bytes;
 use divvy_proto::api::Usage;
 
-use super::files::{self, CgroupError, refused};
+use super::files::{self, CgroupError};
 use super::kill::{self, KillError};
 use super::{CONTROLLERS, Entrance, Group, Hierarchy, Limits, PERIOD_USEC};
 use crate::container::spec::Oom;
@@ -40,7 +39,7 @@ impl V2 {
         hand_down(&directory)?;
         for part in group.0.components() {
             directory.push(part);
-            fs::create_dir_all(&directory).map_err(refused("create", &directory))?;
+            files::create(&directory)?;
             hand_down(&directory)?;
         }
         Ok(())
@@ -64,7 +63,7 @@ impl Hierarchy for V2 {
     fn create(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
         self.create_parents(&group.parent())?;
         let directory = self.directory(group);
-        fs::create_dir_all(&directory).map_err(refused("create", &directory))?;
+        files::create(&directory)?;
         self.update(group, limits)
     }
 
@@ -83,7 +82,9 @@ impl Hierarchy for V2 {
     }
 
     fn entrance(&self, group: &Group) -> Entrance {
-        Entrance { join: Vec::new(), clone_into: Some(self.directory(group)) }
+        let directory = self.directory(group);
+        let views = vec![(directory.clone(), self.root.clone())];
+        Entrance { join: Vec::new(), clone_into: Some(directory), views }
     }
 
     fn oom(&self, group: &Group) -> Result<Option<Oom>, CgroupError> {
@@ -125,6 +126,10 @@ impl Hierarchy for V2 {
 
     fn remove(&self, group: &Group) -> Result<(), CgroupError> {
         files::remove(&self.directory(group))
+    }
+
+    fn prune(&self, group: &Group) {
+        files::prune(&self.root, &group.0);
     }
 
     fn children(&self, parent: &Group) -> Result<Vec<String>, CgroupError> {

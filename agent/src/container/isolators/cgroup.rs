@@ -1,6 +1,9 @@
-//! Limits on processor time, memory and processes: one cgroup per container.
+//! Limits on processor time, memory and processes: one cgroup per container, which is all that it sees of cgroups.
 
 use std::fs;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::{Host, Isolator, step, step_on};
 use crate::container::cgroup::{Group, Limits};
@@ -20,7 +23,16 @@ impl Isolator for Cgroup {
     }
 
     fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
-        plan.entrance.join.iter().try_for_each(|file| fs::write(file, "0").map_err(step_on("join", file)))
+        for file in &plan.entrance.join {
+            fs::write(file, "0").map_err(step_on("join", file))?;
+        }
+        // The namespace has its root where its maker stands, so it is made inside.
+        unshare(CloneFlags::CLONE_NEWCGROUP).map_err(step("make a cgroup namespace"))?;
+        for (own, tree) in &plan.entrance.views {
+            let bound = mount(Some(own), tree, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+            bound.map_err(step_on("show only its own cgroup in", tree))?;
+        }
+        Ok(())
     }
 
     fn update(&self, host: &Host, spec: &ContainerSpec) -> Result<(), RuntimeError> {

@@ -50,9 +50,10 @@ pub(crate) trait Isolator: Sync {
     }
 }
 
-/// In the order in which a process passes through them: the later ones take away what the earlier ones need.
+/// In the order in which a process passes through them: the first parts from the host's mounts, so that the others may mount,
+/// and the later ones take away what the earlier ones need.
 const CHAIN: [&dyn Isolator; 5] =
-    [&cgroup::Cgroup, &logs::Logs, &namespaces::Namespaces, &rootfs::Rootfs, &security::Security];
+    [&namespaces::Namespaces, &logs::Logs, &cgroup::Cgroup, &rootfs::Rootfs, &security::Security];
 
 /// All `prepare`, in order. After a failure the caller cleans up, all of it: cleaning what was not prepared does nothing.
 pub(crate) fn prepare(host: &Host, record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {

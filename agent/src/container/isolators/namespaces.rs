@@ -1,6 +1,6 @@
-//! Own mounts, pids, System V objects, host name and cgroup root. The network is the host's.
+//! Own mounts, pids, System V objects and host name. The network is the host's.
 
-use nix::sched::{CloneFlags, unshare};
+use nix::mount::{MsFlags, mount};
 use nix::unistd::{sethostname, setsid};
 
 use super::{Isolator, step};
@@ -16,9 +16,11 @@ pub(super) struct Namespaces;
 
 impl Isolator for Namespaces {
     fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
+        // Private: nothing that is mounted from here on is seen outside, nor the other way round.
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+            .map_err(step("part from the host's mounts"))?;
         setsid().map_err(step("start a session"))?;
-        // A cgroup namespace has its root where its maker stands, so this comes once the process is in its cgroup.
-        unshare(CloneFlags::CLONE_NEWCGROUP).map_err(step("make a cgroup namespace"))?;
         sethostname(plan.spec.hostname.as_str())
             .map_err(step(format!("set the host name {}", plan.spec.hostname)))
     }

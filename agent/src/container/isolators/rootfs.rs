@@ -62,8 +62,6 @@ impl Isolator for Rootfs {
     fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
         let layout = &plan.layout;
         let inside = |path: &str| join(&layout.root, Path::new(path));
-        // Private: nothing that is mounted here is seen outside, nor the other way round.
-        mount_at(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
         bind(Path::new("/"), &layout.root, MsFlags::MS_REC)?;
         make_read_only(&layout.root, true)?;
         proc(&inside("/proc"), &inside("/dev/null"))?;
