@@ -100,7 +100,7 @@ impl Master {
         let routes = http::router(api.clone(), grpc::routes(&api, config.link_queue), guard);
         let server = tokio::spawn(serve(listener, routes, config.keep_alive, stop.clone()));
         let supervisor = tokio::spawn(supervise(turns, writer, server, stop.clone()));
-        Ok(Running { addr, address, stop, supervisor })
+        Ok(Running { addr, address, stop, supervisor: Some(supervisor) })
     }
 }
 
@@ -146,28 +146,39 @@ fn govern(
 /// A master that runs. Dropping this tells it to stop, without waiting.
 #[derive(Debug)]
 pub struct Running {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// The address to tell others: `http://127.0.0.1:5050`.
-    pub address: String,
+    addr: SocketAddr,
+    address: String,
     stop: CancellationToken,
-    supervisor: JoinHandle<Result<(), MasterError>>,
+    supervisor: Option<JoinHandle<Result<(), MasterError>>>,
 }
 
 impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address to tell others: `http://127.0.0.1:5050`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Tells it to stop. Streams end; agents, their tasks and frameworks live on and look for the next master.
     pub fn shutdown(&self) {
         self.stop.cancel();
     }
 
-    /// Waits until it has stopped.
+    /// Waits until it has stopped and its store is closed. May be dropped and called again.
     ///
     /// # Errors
-    /// It stopped by itself: its registry cannot be written any more, or it has a bug.
+    /// It stopped by itself: its registry cannot be written any more, or it has a bug. Told once.
     pub async fn done(&mut self) -> Result<(), MasterError> {
-        (&mut self.supervisor)
-            .await
-            .unwrap_or_else(|source| Err(MasterError::Bug { task: "supervisor", source }))
+        let Some(supervisor) = &mut self.supervisor else { return Ok(()) };
+        let ended = supervisor.await;
+        self.supervisor = None;
+        ended.unwrap_or_else(|source| Err(MasterError::Bug { task: "supervisor", source }))
     }
 }
 

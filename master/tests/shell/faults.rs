@@ -35,7 +35,7 @@ async fn relay(to: std::net::SocketAddr, cut: CancellationToken) -> String {
 async fn a_peer_behind_a_dead_network_is_noticed() {
     let cluster = Cluster::with(|config| config.keep_alive = Duration::from_millis(100)).await;
     let cut = CancellationToken::new();
-    let url = relay(cluster.master.addr, cut.clone()).await;
+    let url = relay(cluster.master.addr(), cut.clone()).await;
     let framework = Framework::subscribe_at(&url, framework_info("test")).await;
     let path = format!("/api/v1/frameworks/{}", framework.id);
     let before: api::Framework = cluster.get(&path).await;
@@ -86,7 +86,7 @@ async fn a_deposed_master_steps_down_and_says_so() {
     let store = Arc::new(Deposable { store, deposed: AtomicBool::new(false) });
     let config = MasterConfig::new("127.0.0.1:0".parse().unwrap(), store.clone());
     let mut master = within("leadership", Master::start(config)).await.unwrap();
-    let address = master.address.clone();
+    let address = master.address().to_owned();
     let _admitted = Framework::subscribe_at(&address, framework_info("before")).await;
 
     store.deposed.store(true, Ordering::Relaxed);
@@ -116,6 +116,6 @@ async fn a_master_stays_on_loopback_unless_it_is_told_otherwise() {
 async fn a_taken_address_is_named() {
     let cluster = Cluster::start().await;
     let store = Arc::new(Embedded::in_memory().unwrap());
-    let refused = Master::start(MasterConfig::new(cluster.master.addr, store)).await.unwrap_err();
-    assert_eq!(refused.to_string(), format!("cannot listen on {}", cluster.master.addr));
+    let refused = Master::start(MasterConfig::new(cluster.master.addr(), store)).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("cannot listen on {}", cluster.master.addr()));
 }

@@ -70,7 +70,7 @@ impl Cluster {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.master.address)
+        format!("{}{path}", self.master.address())
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        channel(&self.master.address).await
+        channel(self.master.address()).await
     }
 }
 
@@ -246,7 +246,7 @@ pub(crate) fn framework_info(name: &str) -> FrameworkInfo {
 
 impl Framework {
     pub(crate) async fn subscribe(cluster: &Cluster, framework: FrameworkInfo) -> Self {
-        Self::subscribe_at(&cluster.master.address, framework).await
+        Self::subscribe_at(cluster.master.address(), framework).await
     }
 
     /// The same, by another way to the master.

@@ -99,7 +99,7 @@ async fn garbage_ends_its_own_stream_with_a_reason() {
     let MasterMessage::Error(StreamError::Refused(why)) = message else { panic!("{message:?}") };
     assert!(why.starts_with("not a message: "), "{why}");
 
-    let mut socket = tokio::net::TcpStream::connect(cluster.master.addr).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(cluster.master.addr()).await.unwrap();
     socket.write_all(&[0; 1024]).await.unwrap();
     live_on(bystanders).await;
 }

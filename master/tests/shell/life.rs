@@ -29,7 +29,7 @@ async fn a_task_runs_is_seen_and_is_killed_by_an_operator() {
     assert_eq!((seen.state, seen.pid, seen.hostname.as_str()), (TaskState::Running, Some(4711), "agent-1"));
     let status: api::Status = cluster.get("/api/v1/status").await;
     assert_eq!(status.tasks.get(&TaskState::Running), Some(&1));
-    assert_eq!((status.leader, status.epoch), (cluster.master.address.clone(), 1));
+    assert_eq!((status.leader, status.epoch), (cluster.master.address().to_owned(), 1));
 
     assert_eq!(cluster.post(&format!("{path}/kill")).await, 204);
     agent.expect("Kill", |message| matches!(message, MasterMessage::Kill { .. }).then_some(())).await;

@@ -77,7 +77,7 @@ async fn a_reader_gets_a_snapshot_and_then_each_change() {
         snapshot.agents.iter().map(|agent| agent.hostname.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(hostnames(&snapshot), ["agent-1"]);
-    assert_eq!(snapshot.status.leader, cluster.master.address);
+    assert_eq!(snapshot.status.leader, cluster.master.address());
 
     let _second = Agent::register(&cluster, agent_info("agent-2"), Vec::new()).await;
     let (mut agent, mut status) = (None, None);
@@ -91,7 +91,7 @@ async fn a_reader_gets_a_snapshot_and_then_each_change() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((agent, status), (Some("agent-2".to_owned()), Some(cluster.master.address.clone())));
+    assert_eq!((agent, status), (Some("agent-2".to_owned()), Some(cluster.master.address().to_owned())));
 }
 
 #[tokio::test]
@@ -123,8 +123,8 @@ async fn a_reader_that_lags_is_cut_off_and_told_while_others_go_on() {
     let cluster = Cluster::with(|config| config.watch_queue = 8).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let mut slow = socket.connect(cluster.master.addr).await.unwrap();
-    let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", cluster.master.addr);
+    let mut slow = socket.connect(cluster.master.addr()).await.unwrap();
+    let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", cluster.master.addr());
     slow.write_all(request.as_bytes()).await.unwrap();
     slow.readable().await.unwrap();
 
