@@ -37,6 +37,20 @@ fn launched(operations: &[Operation]) -> Vec<TaskId> {
     tasks.map(|task| task.id.clone()).collect()
 }
 
+/// Whether it is this task of the call, the one at `at`, that a refusal is about.
+fn is_wrong(task_id: &TaskId, at: usize, refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::NotEnough { task_id: wrong, .. } | Refusal::DuplicateTask(wrong) => wrong == task_id,
+        // `accept.operations[0].launch[2].resources.cpus`
+        Refusal::Invalid(invalid) => match invalid.field.split_once("launch[") {
+            Some((_, field)) => field.split(']').next().and_then(|number| number.parse().ok()) == Some(at),
+            None => true,
+        },
+        Refusal::NotSupported(_) => true,
+        _ => false,
+    }
+}
+
 impl<S: Scheduler> Driver<S> {
     pub(super) fn event(&mut self, event: Event, effects: &mut Vec<Effect>) {
         self.link.heard(self.view.now);
@@ -134,19 +148,13 @@ impl<S: Scheduler> Driver<S> {
         }
     }
 
-    /// An Accept was refused as a whole: what it should have launched never will be.
+    /// An Accept was refused as a whole: what it should have launched never will be. The task that was wrong is in error; those
+    /// beside it may be tried again.
     fn refused(&mut self, tasks: &[TaskId], refusal: &Refusal) {
-        for task_id in tasks {
-            let state = match refusal {
-                Refusal::NotEnough { task_id: culprit, .. } | Refusal::DuplicateTask(culprit) => {
-                    if culprit == task_id { TaskState::Error } else { TaskState::Dropped }
-                }
-                Refusal::Invalid(_) | Refusal::NotSupported(_) => TaskState::Error,
-                _ => TaskState::Dropped,
-            };
-            let reason = match state {
-                TaskState::Error => Reason::TaskInvalid,
-                _ => Reason::OfferGone,
+        for (at, task_id) in tasks.iter().enumerate() {
+            let (state, reason) = match is_wrong(task_id, at, refusal) {
+                true => (TaskState::Error, Reason::TaskInvalid),
+                false => (TaskState::Dropped, Reason::OfferGone),
             };
             self.never_started(task_id, state, reason, refusal.to_string());
         }
