@@ -194,6 +194,9 @@ impl MainLoop {
             }
             Err(error) => error!("cannot see whether containers are left: {error}"),
         }
+        if let Err(error) = self.hands.runtime.retire().await {
+            warn!("{error}");
+        }
     }
 
     fn feed_all(&mut self, first: Input, more: &mut mpsc::Receiver<Input>) {

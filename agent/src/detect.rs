@@ -15,7 +15,7 @@ const GIB: u64 = 1 << 30;
 ///
 /// # Errors
 /// /proc or the file system of `work_dir` cannot be asked.
-pub(crate) fn resources(work_dir: &Path) -> io::Result<Resources> {
+pub fn resources(work_dir: &Path) -> io::Result<Resources> {
     let cores = available_parallelism()?.get();
     let cpus = Cpus::from_millis(i64::try_from(cores).unwrap_or(1).saturating_mul(1000));
     let memory = spare(total_memory(&std::fs::read_to_string("/proc/meminfo")?)?, 2 * GIB, GIB);

@@ -29,4 +29,6 @@ pub mod supervisor;
 pub use agent::{KillTasks, Running};
 pub use checkpoint::CheckpointError;
 pub use config::{AgentConfig, MasterAddress, ResourceOverrides};
+pub use container::UserName;
+pub use detect::resources as machine_resources;
 pub use start::{Agent, StartError};

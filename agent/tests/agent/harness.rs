@@ -78,17 +78,20 @@ impl pb::agent_server::Agent for Master {
 }
 
 /// A master, an agent, and the directory that outlives agents.
-pub struct World {
+pub(crate) struct World {
     tokio: tokio::runtime::Runtime,
     master: Master,
     config: AgentConfig,
     agent: Option<Running>,
     work: tempfile::TempDir,
+    /// Of the agent; no other test has it.
+    name: String,
 }
 
 impl World {
-    pub fn new() -> Self {
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    pub(crate) fn new() -> Self {
+        let tokio =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let master = Master::default();
         let listener = tokio.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
@@ -99,18 +102,19 @@ impl World {
             tempfile::Builder::new().prefix("divvy-agent-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let shim = vec![std::env::current_exe().unwrap().into_os_string(), OsString::from("shim")];
         let listen = "127.0.0.1:0".parse().unwrap();
-        let hostname = Hostname::new("agent-1").unwrap();
+        let name = work.path().file_name().unwrap().to_string_lossy().replace('.', "-");
+        let hostname = Hostname::new(&name).unwrap();
         let mut config =
             AgentConfig::new(work.path().join("agent"), address, hostname, listen, shim).unwrap();
         config.resources = "cpus=4;mem=1GiB".parse().unwrap();
         config.retry_first = Duration::from_millis(200);
-        let mut world = Self { tokio, master, config, agent: None, work };
+        let mut world = Self { tokio, master, config, agent: None, work, name };
         world.start();
         world
     }
 
     /// Starts an agent and waits for its registration.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let before = self.registrations();
         let started = self.tokio.block_on(Agent::start(self.config.clone()));
         self.agent = Some(started.expect("an agent"));
@@ -118,19 +122,21 @@ impl World {
     }
 
     /// Why a second agent does not start here.
-    pub fn try_another(&self) -> String {
+    pub(crate) fn try_another(&self) -> String {
         let started = self.tokio.block_on(Agent::start(self.config.clone()));
         started.expect_err("no second agent").to_string()
     }
 
-    pub fn stop(&mut self, kill: KillTasks) {
+    pub(crate) fn stop(&mut self, kill: KillTasks) {
         if let Some(agent) = self.agent.take() {
-            self.tokio.block_on(async { tokio::time::timeout(DEADLINE, agent.shutdown(kill)).await }).unwrap();
+            self.tokio
+                .block_on(async { tokio::time::timeout(DEADLINE, agent.shutdown(kill)).await })
+                .unwrap();
         }
     }
 
     /// The agent ends at whatever instruction it is.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let _guard = self.tokio.enter();
         drop(self.agent.take());
         self.eventually("the work directory is free", |world| {
@@ -139,55 +145,55 @@ impl World {
         });
     }
 
-    pub fn cut_connection(&self) {
+    pub(crate) fn cut_connection(&self) {
         self.master.0.lock().unwrap().stream = None;
     }
 
-    pub fn registrations(&self) -> usize {
+    pub(crate) fn registrations(&self) -> usize {
         self.master.0.lock().unwrap().registrations.len()
     }
 
     /// The tasks of the latest registration.
-    pub fn registered_tasks(&self) -> Vec<(String, TaskState)> {
+    pub(crate) fn registered_tasks(&self) -> Vec<(String, TaskState)> {
         let heard = self.master.0.lock().unwrap();
         let tasks = heard.registrations.last().into_iter().flatten();
         tasks.map(|task| (task.info.id.to_string(), task.status.state)).collect()
     }
 
-    pub fn launch(&self, info: TaskInfo) {
+    pub(crate) fn launch(&self, info: TaskInfo) {
         let framework_name = "test".to_owned();
         self.master.say(MasterMessage::Launch { framework_id: framework(), framework_name, task: info });
     }
 
-    pub fn kill(&self, task: &str) {
+    pub(crate) fn kill(&self, task: &str) {
         let task_id = TaskId::new(task).unwrap();
         self.master.say(MasterMessage::Kill { framework_id: framework(), task_id, grace: None });
     }
 
     /// Launches and waits for RUNNING.
-    pub fn run(&self, info: TaskInfo) -> TaskStatus {
+    pub(crate) fn run(&self, info: TaskInfo) -> TaskStatus {
         let id = info.id.to_string();
         self.launch(info);
         self.until(&id, TaskState::Running)
     }
 
     /// Launches and waits for the end.
-    pub fn ended(&self, info: TaskInfo) -> TaskStatus {
+    pub(crate) fn ended(&self, info: TaskInfo) -> TaskStatus {
         let id = info.id.to_string();
         self.launch(info);
         self.end_of(&id)
     }
 
-    pub fn until(&self, task: &str, state: TaskState) -> TaskStatus {
+    pub(crate) fn until(&self, task: &str, state: TaskState) -> TaskStatus {
         self.status(task, &format!("is {state}"), |status| status.state == state)
     }
 
-    pub fn end_of(&self, task: &str) -> TaskStatus {
+    pub(crate) fn end_of(&self, task: &str) -> TaskStatus {
         self.status(task, "ends", |status| status.state.is_terminal())
     }
 
     /// The first status that the master heard of a task that is as wanted.
-    pub fn status(&self, task: &str, what: &str, wanted: impl Fn(&TaskStatus) -> bool) -> TaskStatus {
+    pub(crate) fn status(&self, task: &str, what: &str, wanted: impl Fn(&TaskStatus) -> bool) -> TaskStatus {
         let find = || {
             let heard = self.master.0.lock().unwrap();
             heard.statuses.iter().find(|status| status.task_id.as_str() == task && wanted(status)).cloned()
@@ -197,12 +203,12 @@ impl World {
     }
 
     /// All states of a task that the master heard of, in order.
-    pub fn states(&self, task: &str) -> Vec<TaskState> {
+    pub(crate) fn states(&self, task: &str) -> Vec<TaskState> {
         let heard = self.master.0.lock().unwrap();
         heard.statuses.iter().filter(|s| s.task_id.as_str() == task).map(|s| s.state).collect()
     }
 
-    pub fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+    pub(crate) fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !condition(self) {
             assert!(Instant::now() < deadline, "never: {what}");
@@ -210,33 +216,33 @@ impl World {
         }
     }
 
-    pub fn work_dir(&self) -> PathBuf {
+    pub(crate) fn work_dir(&self) -> PathBuf {
         self.work.path().join("agent")
     }
 
     /// A directory beside the agent's, for what is to be fetched.
-    pub fn beside(&self) -> &Path {
+    pub(crate) fn beside(&self) -> &Path {
         self.work.path()
     }
 
     /// Temporary directories are closed to others, but what is fetched must be readable by the task's user.
-    pub fn permit_reading(&self) {
+    pub(crate) fn permit_reading(&self) {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(self.work.path(), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    pub fn sandbox(&self, task: &str) -> PathBuf {
+    pub(crate) fn sandbox(&self, task: &str) -> PathBuf {
         self.work_dir().join("sandboxes/f").join(task)
     }
 
-    pub fn checkpoints(&self) -> Vec<PathBuf> {
+    pub(crate) fn checkpoints(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.work_dir().join("checkpoints")).unwrap().flatten();
         let paths = entries.map(|entry| entry.path());
         paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("task-")).collect()
     }
 
     /// The agent's answer to a GET, with its status.
-    pub fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.agent.as_ref().unwrap().http_addr());
         self.tokio.block_on(async {
             let answer = reqwest::get(url).await.expect("an answer");
@@ -245,7 +251,7 @@ impl World {
     }
 
     /// Processes, mounts and container state that belong to the agent.
-    pub fn left_behind(&self) -> Vec<String> {
+    pub(crate) fn left_behind(&self) -> Vec<String> {
         let mark = self.work.path().to_str().unwrap();
         let mut left: Vec<String> = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -260,16 +266,24 @@ impl World {
         left.extend(mounts.lines().filter(|line| line.contains(mark)).map(ToOwned::to_owned));
         let containers = fs::read_dir(self.work_dir().join("containers")).unwrap().flatten();
         left.extend(containers.map(|entry| entry.path().display().to_string()));
+        for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            let groups = fs::read_dir(tree.path().join("divvy")).into_iter().flatten().flatten();
+            left.extend(
+                groups
+                    .map(|group| group.path().display().to_string())
+                    .filter(|path| path.contains(&self.name)),
+            );
+        }
         left
     }
 }
 
-pub fn framework() -> FrameworkId {
+pub(crate) fn framework() -> FrameworkId {
     FrameworkId::new("f").unwrap()
 }
 
 /// A task that runs a line of shell as nobody.
-pub fn shell(id: &str, line: &str) -> TaskInfo {
+pub(crate) fn shell(id: &str, line: &str) -> TaskInfo {
     TaskInfo {
         id: TaskId::new(id).unwrap(),
         name: id.to_owned(),

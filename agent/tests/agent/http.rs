@@ -6,7 +6,7 @@ use divvy_proto::task::TaskState;
 use crate::Tests;
 use crate::harness::{World, shell};
 
-pub fn tests() -> Tests {
+pub(crate) fn tests() -> Tests {
     vec![
         ("logs_can_be_followed_to_their_end", logs_can_be_followed_to_their_end),
         ("logs_are_there_after_the_end", logs_are_there_after_the_end),
@@ -40,7 +40,8 @@ fn no_path_leads_out_of_a_sandbox(world: &mut World) {
     let files = |path: &str| world.get(&format!("/api/v1/tasks/f/t/files{path}"));
     let (status, listing) = files("?path=sub");
     let listing: Vec<serde_json::Value> = serde_json::from_str(&listing).unwrap();
-    let listing: Vec<_> = listing.iter().map(|entry| (entry["name"].as_str(), entry["kind"].as_str())).collect();
+    let listing: Vec<_> =
+        listing.iter().map(|entry| (entry["name"].as_str(), entry["kind"].as_str())).collect();
     let expected = [("far", "link"), ("file", "file"), ("near", "link"), ("pipe", "other"), ("up", "link")];
     assert_eq!((status, listing), (200, expected.map(|(name, kind)| (Some(name), Some(kind))).to_vec()));
     assert_eq!(files("/content?path=sub/file"), (200, "hi\n".to_owned()));
@@ -59,7 +60,9 @@ fn use_and_metrics_are_live(world: &mut World) {
     let usage: Usage = serde_json::from_str(&usage).unwrap();
     assert!(status == 200 && usage.pids >= 1 && usage.memory > 0, "{usage:?}");
     let (_, metrics) = world.get("/metrics");
-    assert!(metrics.contains("\ndivvy_agent_containers 1\n") && metrics.contains("\ndivvy_agent_registered 1\n"));
+    assert!(
+        metrics.contains("\ndivvy_agent_containers 1\n") && metrics.contains("\ndivvy_agent_registered 1\n")
+    );
     assert_eq!(world.get("/health"), (200, "ok\n".to_owned()));
     world.kill("t");
     world.end_of("t");

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::Tests;
 use crate::harness::{World, shell};
 
-pub fn tests() -> Tests {
+pub(crate) fn tests() -> Tests {
     vec![
         ("a_task_runs_ends_and_is_forgotten", a_task_runs_ends_and_is_forgotten),
         ("a_task_knows_who_it_is", a_task_knows_who_it_is),
@@ -71,7 +71,8 @@ fn what_cannot_start_says_why(world: &mut World) {
     assert!(end.message.contains("/no/such/program"), "{}", end.message);
     let end = world.ended(TaskInfo { user: Some("nosuchuser".to_owned()), ..shell("user", "true") });
     assert!(end.message.contains("user nosuchuser does not exist"), "{}", end.message);
-    let end = world.ended(TaskInfo { resources: "cpus=64;mem=32MiB".parse().unwrap(), ..shell("large", "true") });
+    let end =
+        world.ended(TaskInfo { resources: "cpus=64;mem=32MiB".parse().unwrap(), ..shell("large", "true") });
     assert_eq!((end.state, end.reason), (TaskState::Error, Reason::TaskInvalid));
 }
 
@@ -83,7 +84,8 @@ fn artifacts_are_fetched_checked_and_unpacked(world: &mut World) {
     let script = world.beside().join("run.sh");
     fs::write(&script, "#!/bin/sh\ncat data/inner/file\n").unwrap();
     let archive = world.beside().join("data.tar.gz");
-    let gzip = flate2::write::GzEncoder::new(fs::File::create(&archive).unwrap(), flate2::Compression::fast());
+    let gzip =
+        flate2::write::GzEncoder::new(fs::File::create(&archive).unwrap(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(gzip);
     let mut header = tar::Header::new_gnu();
     header.set_size(6);

@@ -1,5 +1,12 @@
 //! The agent's suite: a whole agent with real containers, against a master that only pretends. Needs root, as containers do.
 //! The binary is its own shim.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say so for themselves; clippy does not see that a binary without the usual harness is one"
+)]
 
 mod harness;
 mod http;

@@ -8,7 +8,7 @@ use divvy_proto::task::{ExitStatus, Reason, TaskState};
 use crate::Tests;
 use crate::harness::{World, shell};
 
-pub fn tests() -> Tests {
+pub(crate) fn tests() -> Tests {
     vec![
         ("tasks_outlive_the_agent", tasks_outlive_the_agent),
         ("tasks_outlive_a_crash", tasks_outlive_a_crash),

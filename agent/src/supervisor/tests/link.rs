@@ -54,3 +54,13 @@ fn a_master_that_falls_silent_is_looked_for_anew() {
     assert_eq!(bench.pass(secs(1)), ["hang up: the master has fallen silent"]);
     assert_eq!(bench.core.next_deadline(), None);
 }
+
+#[test]
+fn what_was_in_flight_when_the_stream_broke_is_sent_at_once_on_the_next() {
+    let mut bench = Bench::new();
+    bench.hear(launch(task("t")));
+    bench.written();
+    bench.link = LinkId(2);
+    bench.feed(Input::Connected(LinkId(2)));
+    assert_eq!(bench.registered(1), ["send t i-1 STARTING command_exited: the container is being prepared"]);
+}

@@ -14,6 +14,7 @@ use crate::container::ContainerState;
 /// One thing that happens, and a number that says to what.
 type Step = (u8, u8);
 
+#[allow(clippy::large_enum_variant, reason = "few of them wait at a time")]
 enum Write {
     Record(Token, Record),
     Removal(ContainerId),
@@ -104,7 +105,10 @@ impl World {
                 assert_eq!(Some(link), self.link);
                 self.hear(TaskKey { framework_id, task_id: status.task_id.clone() }, status);
             }
-            Effect::Send { .. } | Effect::StartHealth { .. } | Effect::StopHealth(_) | Effect::Terminate(_) => {}
+            Effect::Send { .. }
+            | Effect::StartHealth { .. }
+            | Effect::StopHealth(_)
+            | Effect::Terminate(_) => {}
             Effect::Disconnect { .. } => self.disconnect(),
             Effect::Checkpoint { token, record } => self.writing.push_back(Write::Record(token, record)),
             Effect::Forget(container) => self.writing.push_back(Write::Removal(container)),
@@ -181,7 +185,8 @@ impl World {
     }
 
     fn acknowledge(&mut self, choice: u8) {
-        let Some((key, id)) = pick(self.in_flight.iter(), choice).map(|(key, id)| (key.clone(), id.clone())) else {
+        let Some((key, id)) = pick(self.in_flight.iter(), choice).map(|(key, id)| (key.clone(), id.clone()))
+        else {
             return;
         };
         self.in_flight.remove(&key);

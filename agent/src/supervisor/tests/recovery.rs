@@ -95,3 +95,14 @@ fn containers_that_belong_to_no_task_are_destroyed() {
     let recovered = Recovered { containers: vec![container(8), container(9)], ..Recovered::default() };
     assert_eq!(bench.feed(Input::Recovered(recovered)), ["destroy i-8", "destroy i-9"]);
 }
+
+#[test]
+fn an_acknowledgement_from_before_the_crash_does_not_forget_a_task_whose_container_may_be_there() {
+    let mut bench = Bench::running(task("t"));
+    bench.exits(ExitStatus::Code(0));
+    let (mut bench, _) = recover(bench.records.pop().unwrap(), ContainerState::Absent);
+    bench.feed(Input::Connected(LinkId(1)));
+    bench.registered(1);
+    assert!(bench.hear(acknowledge("t", "i-3")).is_empty());
+    assert_eq!(bench.core.known_tasks().count(), 1);
+}
