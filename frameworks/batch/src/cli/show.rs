@@ -1,0 +1,112 @@
+//! Jobs as tables for people.
+
+use divvy_sdk::cli::table;
+use divvy_sdk::proto::Timestamp;
+
+use crate::api::DryRun;
+use crate::planner::{Counts, IndexStatus, JobStatus, JobSummary};
+
+/// One job a row.
+pub(super) fn list(jobs: &[JobSummary]) -> String {
+    let header = ["ID", "RUN", "STATE", "SUCCEEDED", "RUNNING", "PENDING", "FAILED", "TOOK", "REASON"];
+    let row = |job: &JobSummary| {
+        let Counts { pending, running, succeeded, failed, cancelled } = job.counts;
+        [
+            job.id.clone(),
+            job.run.to_string(),
+            job.state.to_string(),
+            format!("{succeeded}/{}", pending + running + succeeded + failed + cancelled),
+            running.to_string(),
+            pending.to_string(),
+            failed.to_string(),
+            took(job.started_at, job.ended_at),
+            job.reason.clone().or_else(|| job.waiting.first().cloned()).unwrap_or_default(),
+        ]
+    };
+    table(header, jobs.iter().map(row))
+}
+
+/// Where a job stands in one line: what is shown while waiting.
+pub(super) fn progress(job: &JobSummary) -> String {
+    let Counts { pending, running, succeeded, failed, cancelled } = job.counts;
+    let counts = [
+        (succeeded, "succeeded"),
+        (running, "running"),
+        (pending, "pending"),
+        (failed, "failed"),
+        (cancelled, "not done"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let mut line = format!("{}: {}, {}", job.id, job.state, counts.join(", "));
+    for why in job.reason.iter().chain(&job.waiting) {
+        line.push_str("; ");
+        line.push_str(why);
+    }
+    line
+}
+
+/// One job: where it stands, its tasks.
+pub(super) fn status(job: &JobStatus) -> String {
+    let JobStatus { summary, tasks, history } = job;
+    let mut text = progress(&JobSummary { reason: None, waiting: Vec::new(), ..summary.clone() });
+    if let Some(why) = &summary.reason {
+        text.push_str(&format!("\nwhy: {why}"));
+    }
+    for why in &summary.waiting {
+        text.push_str(&format!("\nwaiting: {why}"));
+    }
+    text.push_str("\n\n");
+    let header = ["INDEX", "ATTEMPT", "TASK", "STATE", "AGENT", "EXIT", "TOOK", "WHY"];
+    text.push_str(&table(header, tasks.iter().map(row)));
+    if !history.is_empty() {
+        text.push_str("\n\nearlier runs:\n");
+        let rows = history.iter().map(|run| {
+            let reason = run.reason.clone().unwrap_or_default();
+            [run.run.to_string(), run.state.to_string(), run.ended_at.to_string(), reason]
+        });
+        text.push_str(&table(["RUN", "STATE", "ENDED", "WHY"], rows));
+    }
+    text
+}
+
+fn row(task: &IndexStatus) -> [String; 8] {
+    let ended_well = task.exit.is_some_and(|exit| exit.success());
+    let why = match (task.message.is_empty(), ended_well) {
+        (_, true) => String::new(),
+        (true, _) => task.reason.clone(),
+        (false, _) => task.message.clone(),
+    };
+    [
+        task.index.to_string(),
+        task.attempt.to_string(),
+        task.task_id.to_string(),
+        task.state.to_string(),
+        task.hostname.to_string(),
+        task.exit.map(|exit| exit.to_string()).unwrap_or_default(),
+        took(task.started_at, task.ended_at),
+        why,
+    ]
+}
+
+/// From start to end, where both are known.
+fn took(start: Option<Timestamp>, end: Option<Timestamp>) -> String {
+    let took = start.zip(end).map(|(start, end)| end.since(start));
+    took.map(|took| humantime::format_duration(took).to_string()).unwrap_or_default()
+}
+
+/// What a dry run found.
+pub(super) fn dry_run(found: &DryRun) -> String {
+    let DryRun { job, placement } = found;
+    let time = |time| humantime::format_duration(time).to_string();
+    let timeout = job.timeout.map_or("no timeout".to_owned(), |timeout| format!("timeout {}", time(timeout)));
+    format!(
+        "{}: {} tasks of cpus={}, mem={}; {} retries, the first after {}; {timeout}\n{placement}\nnothing was submitted",
+        job.id,
+        job.count,
+        job.task.cpus,
+        job.task.mem,
+        job.retries,
+        time(job.backoff),
+    )
+}
