@@ -1,7 +1,7 @@
 //! The vocabulary of Divvy: the messages that its parts exchange, and the domain types that they carry.
 //!
 //! [`pb`] is what goes over the wire, generated from `divvy/v1/*.proto`. Everything else is what programs think in;
-//! `convert` leads from one to the other, and refuses what no honest peer would send.
+//! [`convert`] leads from one to the other, and refuses what no honest peer would send.
 //!
 //! Not here: sockets, clocks, decisions.
 

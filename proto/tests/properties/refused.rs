@@ -231,3 +231,16 @@ fn the_wire_describes_itself() {
         assert!(text.contains(name), "{name} is missing");
     }
 }
+
+/// Other versions and other languages read these bytes: what has a number keeps it.
+#[test]
+fn the_numbers_of_fields_stay() {
+    use prost::Message;
+    let kill = Body::Kill(pb::Kill { task_id: "t1".into(), grace_ms: Some(5000) });
+    let call = pb::Call { id: "c1".into(), body: Some(kill) };
+    assert_eq!(call.encode_to_vec(), b"\x0a\x02c1\x52\x07\x0a\x02t1\x10\x88\x27");
+
+    let resources =
+        pb::Resources { cpus_millis: 1, mem_bytes: 2, disk_bytes: 3, gpus_millis: 4, ..Default::default() };
+    assert_eq!(resources.encode_to_vec(), [0x08, 1, 0x10, 2, 0x18, 3, 0x20, 4]);
+}
