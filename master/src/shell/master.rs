@@ -26,6 +26,9 @@ use crate::kernel::{self, Kernel, RegistryChange};
 /// So many requests may wait for the kernel; then whoever brings more waits too.
 const KERNEL_QUEUE: usize = 4096;
 
+/// So many streams one connection may have open: far more than any peer needs, few enough that none can pile them up.
+const MOST_STREAMS: u32 = 1000;
+
 /// How long connections have to end when the master stops.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -39,7 +42,7 @@ pub enum StartError {
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -51,7 +54,7 @@ pub enum StartError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The client for agents' and frameworks' HTTP APIs cannot be made.
-    #[error("cannot make an HTTP client")]
+    #[error("cannot make an HTTP client: {0}")]
     Client(#[source] reqwest::Error),
 }
 
@@ -59,10 +62,10 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum MasterError {
     /// Its registry cannot be written any more, most likely because another master leads.
-    #[error("the master steps down")]
+    #[error("the master steps down: {0}")]
     SteppedDown(#[source] CommitError),
     /// One of its tasks panicked.
-    #[error("the master's {task} failed: this is a bug")]
+    #[error("the master's {task} failed, which is a bug: {source}")]
     Bug {
         /// Which.
         task: &'static str,
@@ -71,7 +74,7 @@ pub enum MasterError {
         source: JoinError,
     },
     /// Its listener failed.
-    #[error("the master's listener failed")]
+    #[error("the master's listener failed: {0}")]
     Serve(#[source] tonic::transport::Error),
 }
 
@@ -197,6 +200,7 @@ async fn serve(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .accept_http1(true)
+        .max_concurrent_streams(MOST_STREAMS)
         .http2_keepalive_interval(Some(keep_alive))
         .http2_keepalive_timeout(Some(keep_alive))
         .add_routes(Routes::from(routes))

@@ -35,13 +35,13 @@ const LARGEST_GROUP: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The store did not let it campaign.
-    #[error("cannot campaign to be the master")]
+    #[error("cannot campaign to be the master: {0}")]
     Campaign(#[source] StoreError),
     /// The store was led more often than an epoch can count.
     #[error("the store's fencing token {0} is too large for an epoch")]
     Epoch(u64),
     /// The store did not answer.
-    #[error("cannot read the registry below {group}")]
+    #[error("cannot read the registry below {group}: {source}")]
     Read {
         /// Which part.
         group: &'static str,
@@ -50,7 +50,9 @@ pub enum RegistryError {
         source: StoreError,
     },
     /// A record is not what this version writes.
-    #[error("the registry's record {key} cannot be read: it was written by a newer version, or is damaged")]
+    #[error(
+        "the registry's record {key} cannot be read: it was written by a newer version, or is damaged: {source}"
+    )]
     Record {
         /// Which.
         key: Key,
@@ -67,10 +69,10 @@ pub enum CommitError {
     #[error("another master leads now: fencing token {0} is no longer valid")]
     Deposed(u64),
     /// The store failed, and nobody knows whether it wrote.
-    #[error("the registry cannot be written")]
+    #[error("the registry cannot be written: {0}")]
     Store(#[source] StoreError),
     /// A record could not be written as JSON.
-    #[error("the registry's record {key} cannot be written as JSON")]
+    #[error("the registry's record {key} cannot be written as JSON: {source}")]
     Encode {
         /// Which.
         key: Key,

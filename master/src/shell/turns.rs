@@ -147,11 +147,13 @@ impl Turns {
                 self.handle(input, turn);
             }
             Request::Refuse(link, call_id, invalid) => {
+                tracing::debug!(link = link.0, %call_id, %invalid, "a call is not valid");
                 let outcome = Outcome::Refused(Refusal::Invalid(invalid));
                 let event = Event::Reply { call_id, outcome };
                 turn.effects.push(Effect::ToFramework { link, event });
             }
             Request::Reject(link, why) => {
+                tracing::warn!(link = link.0, %why, "a stream's peer does not speak the protocol");
                 turn.effects.push(Effect::Close { link, error: StreamError::Refused(why) });
             }
             Request::Operate(body, answer) => self.operate(body, answer, turn),

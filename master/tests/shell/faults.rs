@@ -94,8 +94,10 @@ async fn a_deposed_master_steps_down_and_says_so() {
         tokio::spawn(async move { Framework::subscribe_at(&address, framework_info("after")).await });
     let error = within("the end", master.done()).await.unwrap_err();
     assert!(matches!(error, MasterError::SteppedDown(_)));
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(cause, "another master leads now: fencing token 1 is no longer valid");
+    assert_eq!(
+        error.to_string(),
+        "the master steps down: another master leads now: fencing token 1 is no longer valid"
+    );
     assert!(newcomer.await.is_err(), "nobody is admitted without a durable record");
 }
 
@@ -117,5 +119,6 @@ async fn a_taken_address_is_named() {
     let cluster = Cluster::start().await;
     let store = Arc::new(Embedded::in_memory().unwrap());
     let refused = Master::start(MasterConfig::new(cluster.master.addr(), store)).await.unwrap_err();
-    assert_eq!(refused.to_string(), format!("cannot listen on {}", cluster.master.addr()));
+    let expected = format!("cannot listen on {}: Address already in use", cluster.master.addr());
+    assert!(refused.to_string().starts_with(&expected), "{refused}");
 }

@@ -1,5 +1,7 @@
 //! The operator API's manners: problems that say what is wrong, filters, probes, pages.
 
+use std::collections::BTreeSet;
+
 use divvy_proto::TaskState;
 use divvy_proto::api;
 use serde_json::Value;
@@ -95,4 +97,40 @@ async fn an_operator_ends_a_framework_and_an_agent_for_good() {
 
     assert_eq!(cluster.post(&format!("/api/v1/agents/{}/gone", agent.id)).await, 204);
     framework.expect_update(TaskState::Gone).await;
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_true() {
+    let cluster = Cluster::start().await;
+    let agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
+    let mut framework = Framework::subscribe(&cluster, framework_info("test")).await;
+    let offer = framework.expect_offer().await;
+    let other = Framework::subscribe(&cluster, framework_info("other")).await;
+    framework.launch(&offer, &["t1"]).await;
+    let document: Value = cluster.get("/api/v1/openapi.json").await;
+
+    for path in document["paths"].as_object().unwrap().keys().filter(|path| path.starts_with("/api/")) {
+        let filled = path.replace("{id}", "x-1").replace("{framework_id}", "x-1").replace("{task_id}", "x-1");
+        let filled = filled.replace("{rest}", "logs");
+        let answer = cluster.answer(cluster.http.get(cluster.url(&filled))).await;
+        if !answer.status().is_success() {
+            let problem: api::Problem = answer.json().await.unwrap();
+            assert_ne!(problem.error, format!("{filled} is not known here"), "no route for {path}");
+        }
+    }
+
+    for (path, schema) in [
+        ("/api/v1/status".to_owned(), "Status"),
+        (format!("/api/v1/agents/{}", agent.id), "Agent"),
+        (format!("/api/v1/frameworks/{}", other.id), "Framework"),
+        (format!("/api/v1/tasks/{}/t1", framework.id), "Task"),
+        ("/api/v1/roles".to_owned(), "Role"),
+        ("/api/v1/offers".to_owned(), "Offer"),
+    ] {
+        let found = cluster.until(&path, |found: &Value| found != &Value::Array(Vec::new())).await;
+        let found = found.get(0).unwrap_or(&found).as_object().unwrap();
+        let described = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        let keys = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(keys(found), keys(described), "{path}");
+    }
 }

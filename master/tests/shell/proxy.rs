@@ -39,6 +39,8 @@ async fn an_agent_is_asked_with_the_same_path_and_query() {
     let (_agent, framework) = running_task(&cluster, agent, "t1").await;
     let path = format!("/api/v1/tasks/{}/t1/files/a%20b/c?offset=5", framework.id);
     let answer = cluster.answer(cluster.http.get(cluster.url(&path))).await;
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("sandbox;"), "a task's file is no page of the master: {policy}");
     assert_eq!(answer.text().await.unwrap(), format!("GET {path} "));
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use divvy_proto::api::{self, AgentState, FrameworkState};
 use divvy_proto::ids::{FrameworkId, TaskId};
@@ -148,6 +148,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// What others answer is data. Opened in a browser, a page that a task has written into its sandbox must not be one of this
+/// master's own, from which it could kill tasks and submit jobs: this gives it an origin of its own, and no scripts.
+const SANDBOX: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
 async fn forward(api: &Api, target: reqwest::Url, request: Request) -> Result<Response, NoAnswer> {
     let (parts, body) = request.into_parts();
     let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
@@ -164,6 +168,7 @@ async fn forward(api: &Api, target: reqwest::Url, request: Request) -> Result<Re
     let mut response = Response::new(Body::from_stream(stream));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     Ok(response)
 }
 
