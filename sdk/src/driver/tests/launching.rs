@@ -132,7 +132,7 @@ fn a_subscription_says_whether_offers_are_wanted() {
     let mut effects = Vec::new();
     world.driver.apply(world.now, |_, _| ((), Actions::none().needs_offers(false)), &mut effects);
     assert_eq!(effects, []);
-    world.to_deadline();
+    world.skip_to_deadline();
     let framework = FrameworkInfo { id: FrameworkId::new("f1").ok(), ..info() };
     let suppressed = vec![RolePath::default()];
     assert_eq!(world.feed(Input::Connected), [send(3, CallBody::Subscribe { framework, suppressed })]);
@@ -151,5 +151,5 @@ fn revives_keep_a_distance() {
     assert_eq!(revive(secs(0)), [send(3, call())]);
     assert_eq!(revive(Duration::from_millis(100)), []);
     assert_eq!(revive(Duration::from_millis(100)), []);
-    assert_eq!(world.to_deadline(), (Duration::from_millis(800), vec![send(4, call())]));
+    assert_eq!(world.skip_to_deadline(), (Duration::from_millis(800), vec![send(4, call())]));
 }

@@ -132,7 +132,7 @@ impl World {
     }
 
     /// To the next deadline, and how far that was.
-    pub(super) fn to_deadline(&mut self) -> (Duration, Vec<Effect>) {
+    pub(super) fn skip_to_deadline(&mut self) -> (Duration, Vec<Effect>) {
         let deadline = self.driver.next_deadline().unwrap();
         let wait = deadline.since(self.now);
         (wait, self.after(wait))

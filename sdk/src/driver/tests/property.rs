@@ -88,7 +88,8 @@ struct Model {
     /// Persists that are not yet durable, in order.
     pending: VecDeque<(PersistToken, Vec<Write>)>,
     offered: u64,
-    used: BTreeSet<OfferId>,
+    /// Offers of this connection that have been neither used nor declined.
+    outstanding: BTreeSet<OfferId>,
     /// Calls without a reply.
     calls: VecDeque<CallId>,
     /// Tasks whose Accept has left.
@@ -111,7 +112,7 @@ impl Model {
             store: BTreeMap::new(),
             pending: VecDeque::new(),
             offered: 0,
-            used: BTreeSet::new(),
+            outstanding: BTreeSet::new(),
             calls: VecDeque::new(),
             left: Vec::new(),
             sent: Vec::new(),
@@ -126,6 +127,7 @@ impl Model {
             Happening::Offers(count) if self.connected => {
                 let first = self.offered;
                 self.offered += u64::from(count);
+                self.outstanding.extend((first..self.offered).map(OfferId));
                 self.event(Event::Offers((first..self.offered).map(offer).collect()));
             }
             Happening::Rescind(id) if self.connected => self.event(Event::Rescind(OfferId(id.into()))),
@@ -195,9 +197,14 @@ impl Model {
     }
 
     fn drop_connection(&mut self) {
+        self.disconnected();
+        self.input(Input::Disconnected);
+    }
+
+    fn disconnected(&mut self) {
         self.connected = false;
         self.calls.clear();
-        self.input(Input::Disconnected);
+        self.outstanding.clear();
     }
 
     fn reconnect(&mut self) {
@@ -217,10 +224,7 @@ impl Model {
         for effect in effects {
             match effect {
                 Effect::Persist { token, writes } => self.pending.push_back((token, writes)),
-                Effect::Disconnect => {
-                    self.connected = false;
-                    self.calls.clear();
-                }
+                Effect::Disconnect => self.disconnected(),
                 Effect::Send(call) => self.watch_call(call),
                 Effect::Connect => {}
                 Effect::Stop(error) => panic!("nobody asked for an end: {error}"),
@@ -261,7 +265,7 @@ impl Model {
 
     fn use_offers(&mut self, offers: &[OfferId]) {
         for id in offers {
-            assert!(self.used.insert(*id), "offer {id} was used twice");
+            assert!(self.outstanding.remove(id), "offer {id} is used twice, or after its connection");
         }
     }
 
