@@ -1,6 +1,6 @@
 //! `shim exec`: runs a command inside a container that there is, and kills it when the agent hangs up.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -45,9 +45,7 @@ fn start(record: &Record) -> Result<Child, LaunchError> {
 
 /// The cgroup first: its files are not to be seen from inside.
 fn go_inside(plan: &Plan, container: &OwnedFd) -> Result<(), LaunchError> {
-    for file in &plan.entrance.join {
-        fs::write(file, "0").map_err(failed("join the container's cgroup"))?;
-    }
+    plan.entrance.join().map_err(failed("join the container's cgroup"))?;
     setsid().map_err(failed("start a session"))?;
     let namespaces = CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS

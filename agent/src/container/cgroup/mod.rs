@@ -89,6 +89,13 @@ pub(crate) struct Entrance {
     pub(crate) views: Vec<(PathBuf, PathBuf)>,
 }
 
+impl Entrance {
+    /// Moves the calling process, which must have a single thread, into the cgroup.
+    pub(crate) fn join(&self) -> Result<(), CgroupError> {
+        self.join.iter().try_for_each(|file| files::write(file, "0"))
+    }
+}
+
 /// The control groups of this host, whichever version they are of.
 pub(crate) trait Hierarchy: fmt::Debug + Send + Sync {
     /// Makes a cgroup, with its parents, and sets its limits.

@@ -1,7 +1,5 @@
 //! Limits on processor time, memory and processes: one cgroup per container, which is all that it sees of cgroups.
 
-use std::fs;
-
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -23,9 +21,7 @@ impl Isolator for Cgroup {
     }
 
     fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
-        for file in &plan.entrance.join {
-            fs::write(file, "0").map_err(step_on("join", file))?;
-        }
+        plan.entrance.join().map_err(step("join the container's cgroup"))?;
         // The namespace has its root where its maker stands, so it is made inside.
         unshare(CloneFlags::CLONE_NEWCGROUP).map_err(step("make a cgroup namespace"))?;
         for (own, tree) in &plan.entrance.views {
