@@ -9,7 +9,7 @@ use divvy_sdk::proto::Invalid;
 use divvy_sdk::spec::{Format, SpecError, TaskTable, parse};
 use serde::{Deserialize, Serialize};
 
-use crate::planner::spec::{Amount, AppId, AppSpec, Floor, UpdatePolicy};
+use crate::planner::spec::{Amount, AppId, AppSpec, Floor, MAX_INSTANCES, UpdatePolicy};
 
 /// An app as a file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct AppFile {
     /// Its name: lower-case letters, digits and hyphens.
     pub id: AppId,
     /// How many tasks are to run: 1.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "instances")]
     pub instances: u32,
     /// What each of them is.
     pub task: TaskTable,
@@ -32,6 +32,12 @@ pub struct AppFile {
 
 fn one() -> u32 {
     1
+}
+
+fn instances<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let expected = || format!("{number} is not valid: expected a number from 0 to {MAX_INSTANCES}");
+    u32::try_from(number).map_err(|_| serde::de::Error::custom(expected()))
 }
 
 /// The `[update]` table. Anything that is left out takes the default in its comment.

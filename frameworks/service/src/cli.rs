@@ -174,7 +174,7 @@ impl Command {
             }
             Self::Restart { id, wait } => {
                 let status = client.restart(&id).await?;
-                settle(context, &wait, status, &format!("{id} restarts as version")).await
+                settle(context, &wait, status, &format!("{id} restarts")).await
             }
             Self::Rm { id, wait } => remove(context, &id, &wait).await,
             Self::Logs(options) => logs(context, options).await,

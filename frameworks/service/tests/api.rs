@@ -1,4 +1,5 @@
 //! The REST API over a real socket and a real store. No master is there: what users ask for is taken, kept, and waits.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

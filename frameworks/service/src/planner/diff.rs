@@ -22,13 +22,35 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
                 compare(&inner, &side(old), &side(new), found);
             }
         }
+        (Value::String(old), Value::String(new)) if old != new => {
+            let same = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
+            found.push(format!("{path}: {} → {}", around(old, same), around(new, same)));
+        }
         _ if before != after => found.push(format!("{path}: {} → {}", show(before), show(after))),
         _ => {}
     }
 }
 
 fn show(value: &Value) -> String {
-    if value.is_null() { "none".to_owned() } else { value.to_string() }
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => around(text, 0),
+        other => other.to_string(),
+    }
+}
+
+/// Text that is too long to show is cut to what stands around the first difference.
+fn around(text: &str, difference: usize) -> String {
+    const BEFORE: usize = 20;
+    const SHOWN: usize = 60;
+    let length = text.chars().count();
+    if length <= SHOWN {
+        return format!("{text:?}");
+    }
+    let start = difference.saturating_sub(BEFORE).min(length - SHOWN);
+    let part: String = text.chars().skip(start).take(SHOWN).collect();
+    let (head, tail) = (if start > 0 { "…" } else { "" }, if start + SHOWN < length { "…" } else { "" });
+    format!("{head}{part:?}{tail}")
 }
 
 #[cfg(test)]
@@ -42,5 +64,12 @@ mod tests {
         let after = json!({"task": {"cpus": 0.2, "env": {"A": "1", "B": "2"}}, "instances": 3});
         let expected = vec!["task.cpus: 0.1 → 0.2".to_owned(), "task.env.B: none → \"2\"".to_owned()];
         assert_eq!(differences(&before, &after), expected);
+    }
+
+    #[test]
+    fn cuts_long_text_to_where_it_differs() {
+        let (before, after) = (format!("{}x{}", "a".repeat(100), "b".repeat(100)), "a".repeat(201));
+        let shown = format!("text: …\"{}x{}\"… → …\"{}\"…", "a".repeat(20), "b".repeat(39), "a".repeat(60));
+        assert_eq!(differences(&json!({"text": before}), &json!({"text": after})), vec![shown]);
     }
 }

@@ -136,7 +136,7 @@ fn by_app(view: &View) -> BTreeMap<&str, Vec<&Task>> {
 impl Planner {
     /// Tasks of apps that are no more, such as those that were out of reach when their app was removed.
     fn end_orphans(&mut self, tasks: &BTreeMap<&str, Vec<&Task>>, actions: &mut Actions) {
-        let orphans = tasks.iter().filter(|(app, _)| !self.apps.keys().any(|id| id.as_str() == **app));
+        let orphans = tasks.iter().filter(|(app, _)| !self.apps.contains_key(**app));
         for task in orphans.flat_map(|(_, tasks)| tasks) {
             if !task.is_live() {
                 if self.accounted.insert(task.id().clone()) {

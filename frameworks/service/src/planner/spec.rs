@@ -1,5 +1,6 @@
 //! What a user wants of an app, as the planner knows it. Not here: how it is written in a file (`app_file`).
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,6 +21,13 @@ impl AppId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that a map by id can be asked by text.
+impl Borrow<str> for AppId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

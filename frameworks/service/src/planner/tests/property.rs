@@ -103,7 +103,7 @@ fn perform(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn bounds_hold_always_and_wishes_come_true(steps in prop::collection::vec(step(), 1..40)) {

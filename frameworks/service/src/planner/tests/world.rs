@@ -175,8 +175,10 @@ impl World {
         let before = self.view();
         let healthy_before = self.serving();
         let offers = self.make_offers();
+        let chosen_before = self.chosen();
         let mut actions = self.planner.reconcile(&before, offers);
         self.check_stops(&healthy_before, &before);
+        self.check_need(&chosen_before);
         for task in std::mem::take(&mut actions.forget) {
             assert!(!self.tasks.remove(&task).unwrap().is_live(), "{task} is forgotten while it runs");
         }
@@ -223,6 +225,29 @@ impl World {
                 view.now(),
                 is.len()
             );
+        }
+    }
+
+    /// Tasks that were chosen to be stopped.
+    fn chosen(&self) -> BTreeSet<TaskId> {
+        self.planner.memory.values().flat_map(|memory| memory.stopping.keys().cloned()).collect()
+    }
+
+    /// An instance of the wanted version is stopped only if there are too many, or if a failed deployment gives it up.
+    fn check_need(&self, before: &BTreeSet<TaskId>) {
+        let after = self.chosen();
+        for (id, app) in
+            self.planner.apps.iter().filter(|(_, app)| !app.removing() && app.fallback().is_none())
+        {
+            let wanted = |task: &&Task| {
+                let own = task.info.labels[census::APP] == id.as_str();
+                let current = app.same(census::label(task, census::VERSION), app.version);
+                own && current && task.is_live() && !task.killing && !before.contains(task.id())
+            };
+            let wanted: Vec<&TaskId> = self.tasks.values().filter(wanted).map(Task::id).collect();
+            let stopped = wanted.iter().filter(|task| after.contains(**task)).count();
+            let excess = wanted.len().saturating_sub(app.spec.instances as usize);
+            assert!(stopped <= excess, "{stopped} of {wanted:?} are stopped, {excess} are too many");
         }
     }
 
