@@ -38,6 +38,11 @@ mod tasks;
 mod timers;
 mod views;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};

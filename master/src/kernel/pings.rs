@@ -89,6 +89,7 @@ impl Kernel {
         }
         if is_held_back {
             self.timers.set(Timer::Agent(id.clone()), now + self.config.ping_interval);
+            self.tell_agent(id, MasterMessage::Ping, out);
             return;
         }
         agent.marking = true;

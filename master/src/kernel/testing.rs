@@ -1,0 +1,615 @@
+//! A cluster for tests of the kernel: agents that answer pings and remember their tasks, frameworks that do nothing of
+//! themselves, a store that answers at once unless it is told not to, and a clock that moves when a test says so.
+//!
+//! Every verb ends with a finished turn. [`Cluster::story`] is everything that the kernel did since it was last asked, one
+//! line an effect. Changes for watchers, pings and heartbeats are left out unless asked for: they have tests of their own.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
+use divvy_proto::api::Change;
+use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, UpdateId};
+use divvy_proto::resources::Resources;
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::{Call, CallBody, Event, Filters, FrameworkInfo, Operation, Outcome};
+use divvy_proto::task::{
+    AgentTask, Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus,
+};
+use divvy_proto::time::Timestamp;
+
+use super::*;
+
+pub(super) const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(super) const NO_FILTER: Filters = Filters { refuse: Duration::ZERO };
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AgentHandle(usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameworkHandle(usize);
+
+#[derive(Debug, Clone)]
+pub(super) struct TestAgent {
+    pub(super) info: AgentInfo,
+    pub(super) link: Option<LinkId>,
+    /// It reads and says nothing.
+    pub(super) silent: bool,
+    pub(super) tasks: BTreeMap<(FrameworkId, TaskId), AgentTask>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct TestFramework {
+    pub(super) info: FrameworkInfo,
+    pub(super) link: Option<LinkId>,
+    /// What it holds, as it believes.
+    pub(super) offers: BTreeMap<OfferId, divvy_proto::scheduler::OfferInfo>,
+    pub(super) updates: Vec<TaskStatus>,
+}
+
+pub(super) struct Cluster {
+    pub(super) kernel: Kernel,
+    pub(super) now: Timestamp,
+    pub(super) agents: Vec<TestAgent>,
+    pub(super) frameworks: Vec<TestFramework>,
+    /// What the store holds.
+    pub(super) registry: Vec<RegistryChange>,
+    /// The store answers only when `store_answers` is called.
+    pub(super) store_is_slow: bool,
+    unanswered: Vec<(PersistToken, Vec<RegistryChange>)>,
+    /// Pings and heartbeats are part of the story.
+    pub(super) with_heartbeats: bool,
+    pub(super) changes: Vec<Change>,
+    /// At the end of every turn the allocator must do what a full scan would.
+    pub(super) with_oracle: bool,
+    links: u64,
+    calls: u64,
+    updates: u64,
+    story: Vec<String>,
+}
+
+impl Cluster {
+    pub(super) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
+        Self {
+            kernel: Kernel::new(config),
+            now: Timestamp(1_000_000_000_000),
+            agents: Vec::new(),
+            frameworks: Vec::new(),
+            registry: Vec::new(),
+            store_is_slow: false,
+            unanswered: Vec::new(),
+            with_heartbeats: false,
+            changes: Vec::new(),
+            with_oracle: false,
+            links: 0,
+            calls: 0,
+            updates: 0,
+            story: Vec::new(),
+        }
+    }
+
+    // What tests say.
+
+    /// A new agent with these resources.
+    pub(super) fn agent(&mut self, resources: &str) -> AgentHandle {
+        let handle = AgentHandle(self.agents.len());
+        let hostname = format!("host-{}", handle.0).parse().unwrap();
+        let info = AgentInfo {
+            id: None,
+            hostname,
+            url: format!("http://host-{}:5051", handle.0),
+            address: "127.0.0.1".to_owned(),
+            resources: resources.parse().unwrap(),
+            attributes: Default::default(),
+            version: "0".to_owned(),
+        };
+        self.agents.push(TestAgent { info, link: None, silent: false, tasks: BTreeMap::new() });
+        self.connect(handle);
+        handle
+    }
+
+    /// The agent opens a stream and registers with all that it runs.
+    pub(super) fn connect(&mut self, agent: AgentHandle) {
+        let link = self.next_link();
+        let this = &mut self.agents[agent.0];
+        this.silent = false;
+        this.link = Some(link);
+        let message = AgentMessage::Register {
+            agent: this.info.clone(),
+            tasks: this.tasks.values().cloned().collect(),
+        };
+        self.feed(Input::Agent { link, message });
+    }
+
+    /// The agent's stream ends.
+    pub(super) fn disconnect(&mut self, agent: AgentHandle) {
+        if let Some(link) = self.agents[agent.0].link.take() {
+            self.feed(Input::AgentClosed { link });
+        }
+    }
+
+    /// The agent stops to answer, and nobody can tell why.
+    pub(super) fn silence(&mut self, agent: AgentHandle) {
+        self.agents[agent.0].silent = true;
+    }
+
+    pub(super) fn agent_id(&self, agent: AgentHandle) -> AgentId {
+        self.agents[agent.0].info.id.clone().unwrap()
+    }
+
+    /// The agent says that a task of its is in this state, and waits for the acknowledgement.
+    pub(super) fn report(&mut self, agent: AgentHandle, task: &str, state: TaskState) -> UpdateId {
+        self.updates += 1;
+        let update_id: UpdateId = format!("u{}", self.updates).parse().unwrap();
+        let this = &mut self.agents[agent.0];
+        let id = this.info.id.clone();
+        let task = this.tasks.values_mut().find(|known| known.info.id.as_str() == task).unwrap();
+        task.status =
+            TaskStatus { update_id: Some(update_id.clone()), ..status(&task.info.id, id, state, self.now) };
+        let (framework_id, status) = (task.framework_id.clone(), task.status.clone());
+        self.agent_says(agent, AgentMessage::Update { framework_id, status });
+        update_id
+    }
+
+    pub(super) fn agent_says(&mut self, agent: AgentHandle, message: AgentMessage) {
+        if let Some(link) = self.agents[agent.0].link {
+            self.feed(Input::Agent { link, message });
+        }
+    }
+
+    /// A framework in the default role.
+    pub(super) fn framework(&mut self, name: &str) -> FrameworkHandle {
+        self.framework_in(name, &["*"])
+    }
+
+    pub(super) fn framework_in(&mut self, name: &str, roles: &[&str]) -> FrameworkHandle {
+        let handle = FrameworkHandle(self.frameworks.len());
+        let info = framework_info(name, roles);
+        self.frameworks.push(TestFramework {
+            info,
+            link: None,
+            offers: BTreeMap::new(),
+            updates: Vec::new(),
+        });
+        self.subscribe(handle);
+        handle
+    }
+
+    /// The framework opens a stream and subscribes.
+    pub(super) fn subscribe(&mut self, framework: FrameworkHandle) {
+        let link = self.next_link();
+        let this = &mut self.frameworks[framework.0];
+        this.link = Some(link);
+        this.offers.clear();
+        let framework = this.info.clone();
+        self.call_on(link, CallBody::Subscribe { framework, suppressed: Vec::new() });
+    }
+
+    pub(super) fn unsubscribe(&mut self, framework: FrameworkHandle) {
+        if let Some(link) = self.frameworks[framework.0].link.take() {
+            self.frameworks[framework.0].offers.clear();
+            self.feed(Input::FrameworkClosed { link });
+        }
+    }
+
+    pub(super) fn framework_id(&self, framework: FrameworkHandle) -> FrameworkId {
+        self.frameworks[framework.0].info.id.clone().unwrap()
+    }
+
+    pub(super) fn call(&mut self, framework: FrameworkHandle, body: CallBody) {
+        if let Some(link) = self.frameworks[framework.0].link {
+            self.call_on(link, body);
+        }
+    }
+
+    pub(super) fn call_on(&mut self, link: LinkId, body: CallBody) {
+        self.calls += 1;
+        let id = format!("c{}", self.calls).parse().unwrap();
+        self.feed(Input::Framework { link, call: Call { id, body } });
+    }
+
+    /// The same call once more.
+    pub(super) fn call_again(&mut self, framework: FrameworkHandle, id: &str, body: CallBody) {
+        let link = self.frameworks[framework.0].link.unwrap();
+        let id: CallId = id.parse().unwrap();
+        self.feed(Input::Framework { link, call: Call { id, body } });
+    }
+
+    /// Launches tasks from everything that the framework was offered on one agent. What is left comes back at once.
+    pub(super) fn launch(&mut self, framework: FrameworkHandle, tasks: &[(&str, &str)]) {
+        let offers = self.held(framework);
+        self.accept(framework, offers, tasks, NO_FILTER);
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        framework: FrameworkHandle,
+        offers: Vec<OfferId>,
+        tasks: &[(&str, &str)],
+        filters: Filters,
+    ) {
+        let tasks = tasks.iter().map(|(id, resources)| task(id, resources)).collect();
+        let this = &mut self.frameworks[framework.0];
+        this.offers.retain(|id, _| !offers.contains(id));
+        self.call(
+            framework,
+            CallBody::Accept { offers, operations: vec![Operation::Launch(tasks)], filters },
+        );
+    }
+
+    /// Declines everything that the framework holds.
+    pub(super) fn decline(&mut self, framework: FrameworkHandle, refuse: Duration) {
+        let offers = self.held(framework);
+        self.frameworks[framework.0].offers.clear();
+        self.call(framework, CallBody::Decline { offers, filters: Filters { refuse } });
+    }
+
+    pub(super) fn kill(&mut self, framework: FrameworkHandle, task: &str) {
+        self.call(framework, CallBody::Kill { task_id: task.parse().unwrap(), grace: None });
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        framework: FrameworkHandle,
+        agent: AgentHandle,
+        task: &str,
+        update: &UpdateId,
+    ) {
+        let (agent_id, task_id) = (self.agent_id(agent), task.parse().unwrap());
+        let update_id = update.clone();
+        self.call(framework, CallBody::Acknowledge { agent_id, task_id, update_id });
+    }
+
+    pub(super) fn operator(&mut self, body: OperatorRequest) {
+        self.feed(Input::Operator { request: RequestId(1), body });
+    }
+
+    pub(super) fn held(&self, framework: FrameworkHandle) -> Vec<OfferId> {
+        self.frameworks[framework.0].offers.keys().copied().collect()
+    }
+
+    /// The agent's id, if it was ever told it.
+    pub(super) fn agents_id(&self, agent: AgentHandle) -> Option<AgentId> {
+        self.agents[agent.0].info.id.clone()
+    }
+
+    pub(super) fn agents_tasks(&self, agent: AgentHandle) -> Vec<AgentTask> {
+        self.agents[agent.0].tasks.values().cloned().collect()
+    }
+
+    pub(super) fn resize(&mut self, agent: AgentHandle, resources: &str) {
+        self.agents[agent.0].info.resources = resources.parse().unwrap();
+    }
+
+    pub(super) fn lose_tasks(&mut self, agent: AgentHandle) {
+        self.agents[agent.0].tasks.clear();
+    }
+
+    /// The updates that a framework has received since it was last asked.
+    pub(super) fn take_updates(&mut self, framework: FrameworkHandle) -> Vec<TaskStatus> {
+        std::mem::take(&mut self.frameworks[framework.0].updates)
+    }
+
+    pub(super) fn state(&self, agent: AgentHandle) -> divvy_proto::api::AgentState {
+        self.kernel.agent(&self.agent_id(agent)).unwrap().state
+    }
+
+    /// Time passes; everything that falls due happens at its time.
+    pub(super) fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.kernel.next_deadline().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.feed(Input::Tick);
+            let is_done = self.kernel.next_deadline().is_none_or(|due| due > self.now);
+            assert!(is_done, "a deadline is due and nothing happens");
+        }
+        self.now = end;
+    }
+
+    /// The store has everything that it was given.
+    pub(super) fn store_answers(&mut self) {
+        let tokens: Vec<_> = self.unanswered.drain(..).collect();
+        for (token, changes) in tokens {
+            self.registry.extend(changes);
+            self.feed(Input::Persisted(token));
+        }
+    }
+
+    /// The master ends, and the next one reads the registry. All streams are gone.
+    pub(super) fn fail_over(&mut self) {
+        let config = Config { epoch: self.kernel.config.epoch, ..self.kernel.config.clone() };
+        let config = Config { epoch: divvy_proto::Epoch(config.epoch.0 + 1), ..config };
+        self.unanswered.clear();
+        self.agents.iter_mut().for_each(|agent| agent.link = None);
+        self.frameworks.iter_mut().for_each(|framework| {
+            framework.link = None;
+            framework.offers.clear();
+        });
+        self.kernel = Kernel::recover(config, self.registry.clone(), self.now);
+    }
+
+    /// What the kernel did since it was last asked.
+    pub(super) fn story(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.story)
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.story.clear();
+        self.changes.clear();
+    }
+
+    // How it works.
+
+    pub(super) fn next_link(&mut self) -> LinkId {
+        self.links += 1;
+        LinkId(self.links)
+    }
+
+    pub(super) fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            let mut effects = Vec::new();
+            for input in inputs.drain(..) {
+                self.kernel.handle(self.now, input, &mut effects);
+                assert_eq!(self.kernel.check_invariants(), Ok(()));
+            }
+            self.end_turn(&mut effects);
+            assert_eq!(self.kernel.check_invariants(), Ok(()));
+            for effect in effects {
+                self.tell_story(&effect);
+                inputs.extend(self.carry_out(effect));
+            }
+        }
+    }
+
+    fn end_turn(&mut self, effects: &mut Vec<Effect>) {
+        let by_full_scan =
+            self.with_oracle.then(|| self.kernel.allocator.clone().allocate_by_full_scan(self.now));
+        let sent = self.kernel.made.offers;
+        self.kernel.end_turn(self.now, effects);
+        let show = |(nth, grant): (usize, allocator::Grant)| {
+            let id =
+                OfferId(u64::from(self.kernel.config.epoch.0) << 32 | (u64::from(sent) + nth as u64 + 1));
+            let client = self.kernel.allocator.client_of(grant.client);
+            let agent = self.kernel.allocator.slot(grant.agent).id.clone();
+            (id, client.framework.clone(), client.role.clone(), agent, grant.resources)
+        };
+        let made = self.kernel.offers.iter().filter(|(id, _)| id.0 & 0xffff_ffff > u64::from(sent));
+        let made = made
+            .map(|(id, o)| (*id, o.framework.clone(), o.role.clone(), o.agent.clone(), o.resources.clone()));
+        if let Some(grants) = by_full_scan {
+            assert_eq!(
+                made.collect::<Vec<_>>(),
+                grants.into_iter().enumerate().map(show).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::ToAgent { link, message } => {
+                let agent = self.agents.iter_mut().find(|agent| agent.link == Some(link) && !agent.silent)?;
+                agent.hears(message, self.now).map(|message| Input::Agent { link, message })
+            }
+            Effect::ToFramework { link, event } => {
+                let framework = self.frameworks.iter_mut().find(|framework| framework.link == Some(link));
+                framework.into_iter().for_each(|framework| framework.hears(event.clone()));
+                None
+            }
+            Effect::Close { link, .. } => {
+                self.agents.iter_mut().filter(|a| a.link == Some(link)).for_each(|a| a.link = None);
+                self.frameworks.iter_mut().filter(|f| f.link == Some(link)).for_each(|f| f.link = None);
+                None
+            }
+            Effect::Persist { token, changes } if self.store_is_slow => {
+                self.unanswered.push((token, changes));
+                None
+            }
+            Effect::Persist { token, changes } => {
+                self.registry.extend(changes);
+                Some(Input::Persisted(token))
+            }
+            Effect::Changed(change) => {
+                self.changes.push(change);
+                None
+            }
+            Effect::Answer { .. } => None,
+        }
+    }
+
+    fn name(&self, link: LinkId) -> String {
+        let agent = self.agents.iter().position(|agent| agent.link == Some(link));
+        let framework = self.frameworks.iter().find(|framework| framework.link == Some(link));
+        match (agent, framework) {
+            (Some(agent), _) => format!("agent {agent}"),
+            (_, Some(framework)) => framework.info.name.clone(),
+            _ => format!("link {}", link.0),
+        }
+    }
+
+    fn tell_story(&mut self, effect: &Effect) {
+        let line = match effect {
+            Effect::Changed(_) => return,
+            Effect::ToAgent { message: MasterMessage::Ping, .. }
+            | Effect::ToFramework { event: Event::Heartbeat, .. }
+                if !self.with_heartbeats =>
+            {
+                return;
+            }
+            Effect::ToAgent { link, message } => format!("{} < {}", self.name(*link), show_message(message)),
+            Effect::ToFramework { link, event } => format!("{} < {}", self.name(*link), show_event(event)),
+            Effect::Close { link, error } => format!("{} closed: {error}", self.name(*link)),
+            Effect::Persist { changes, .. } => format!("persist {}", show_all(changes, show_record)),
+            Effect::Answer { result: Ok(()), .. } => "answer: done".to_owned(),
+            Effect::Answer { result: Err(why), .. } => format!("answer: {why}"),
+        };
+        self.story.push(line);
+    }
+}
+
+impl TestAgent {
+    fn hears(&mut self, message: MasterMessage, now: Timestamp) -> Option<AgentMessage> {
+        match message {
+            MasterMessage::Registered { agent_id, .. } => self.info.id = Some(agent_id),
+            MasterMessage::Ping => return Some(AgentMessage::Pong),
+            MasterMessage::Launch { framework_id, task, .. } => {
+                let status = status(&task.id, self.info.id.clone(), TaskState::Staging, now);
+                let key = (framework_id.clone(), task.id.clone());
+                self.tasks.insert(key, AgentTask { framework_id, info: task, status });
+            }
+            MasterMessage::Acknowledge { framework_id, task_id, update_id } => {
+                let key = (framework_id, task_id);
+                let is_over = |task: &AgentTask| {
+                    task.status.state.is_terminal() && task.status.update_id.as_ref() == Some(&update_id)
+                };
+                if self.tasks.get(&key).is_some_and(is_over) {
+                    self.tasks.remove(&key);
+                }
+            }
+            MasterMessage::ShutdownFramework { framework_id } => {
+                self.tasks.retain(|(framework, _), _| *framework != framework_id);
+            }
+            MasterMessage::Kill { .. } | MasterMessage::Error(_) => {}
+        }
+        None
+    }
+}
+
+impl TestFramework {
+    fn hears(&mut self, event: Event) {
+        match event {
+            Event::Subscribed { framework_id, .. } => self.info.id = Some(framework_id),
+            Event::Offers(offers) => self.offers.extend(offers.into_iter().map(|offer| (offer.id, offer))),
+            Event::Rescind(id) => drop(self.offers.remove(&id)),
+            Event::Update(status) => self.updates.push(status),
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn framework_info(name: &str, roles: &[&str]) -> FrameworkInfo {
+    FrameworkInfo {
+        id: None,
+        name: name.to_owned(),
+        user: None,
+        roles: roles.iter().map(|role| RolePath::new(role).unwrap()).collect(),
+        principal: None,
+        failover_timeout: secs(600),
+        url: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+pub(super) fn task(id: &str, resources: &str) -> TaskInfo {
+    TaskInfo {
+        id: id.parse().unwrap(),
+        name: id.to_owned(),
+        command: Command::Shell("true".to_owned()),
+        resources: resources.parse::<Resources>().unwrap(),
+        cpu_limit: None,
+        pids_limit: None,
+        ports: Vec::new(),
+        env: BTreeMap::new(),
+        user: None,
+        artifacts: Vec::new(),
+        health: Vec::new(),
+        kill_grace: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+pub(super) fn status(id: &TaskId, agent: Option<AgentId>, state: TaskState, now: Timestamp) -> TaskStatus {
+    TaskStatus {
+        task_id: id.clone(),
+        agent_id: agent,
+        state,
+        reason: Reason::CommandExited,
+        source: Source::Agent,
+        message: String::new(),
+        time: now,
+        update_id: None,
+        healthy: None,
+        container: ContainerStatus::default(),
+    }
+}
+
+fn show_all<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    items.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+fn show_record(change: &RegistryChange) -> String {
+    match change {
+        RegistryChange::PutAgent { id, absence: None, .. } => format!("{id}"),
+        RegistryChange::PutAgent { id, absence: Some(Absence::Unreachable(_)), .. } => {
+            format!("{id} unreachable")
+        }
+        RegistryChange::PutAgent { id, absence: Some(Absence::Gone(_)), .. } => format!("{id} gone"),
+        RegistryChange::PutFramework { id, retired: true, .. } => format!("{id} retired"),
+        RegistryChange::PutFramework { id, disconnected: Some(_), .. } => format!("{id} disconnected"),
+        RegistryChange::PutFramework { id, .. } => format!("{id}"),
+    }
+}
+
+fn show_message(message: &MasterMessage) -> String {
+    match message {
+        MasterMessage::Registered { agent_id, .. } => format!("registered as {agent_id}"),
+        MasterMessage::Ping => "ping".to_owned(),
+        MasterMessage::Launch { framework_id, task, .. } => format!("launch {framework_id}/{}", task.id),
+        MasterMessage::Kill { framework_id, task_id, .. } => format!("kill {framework_id}/{task_id}"),
+        MasterMessage::Acknowledge { task_id, update_id, .. } => {
+            format!("acknowledge {update_id} of {task_id}")
+        }
+        MasterMessage::ShutdownFramework { framework_id } => format!("shut down {framework_id}"),
+        MasterMessage::Error(error) => format!("error: {error}"),
+    }
+}
+
+fn show_event(event: &Event) -> String {
+    match event {
+        Event::Subscribed { framework_id, .. } => format!("subscribed as {framework_id}"),
+        Event::Reply { call_id, outcome: Outcome::Accepted } => format!("{call_id} accepted"),
+        Event::Reply { call_id, outcome: Outcome::Refused(why) } => format!("{call_id} refused: {why}"),
+        Event::Offers(offers) => {
+            let show = |offer: &divvy_proto::scheduler::OfferInfo| {
+                let role =
+                    if offer.role.as_str() == "*" { String::new() } else { format!(" for {}", offer.role) };
+                format!("{} of {}{role}: {}", offer.id, offer.agent_id, offer.resources)
+            };
+            format!("offers {}", show_all(offers, show))
+        }
+        Event::Rescind(id) => format!("rescind {id}"),
+        Event::Update(status) => show_update(status),
+        Event::Failure { agent_id } => format!("failure of {agent_id}"),
+        Event::Heartbeat => "heartbeat".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_update(status: &TaskStatus) -> String {
+    let id = status.update_id.as_ref().map_or(String::new(), |id| format!(" ({id})"));
+    format!("{} is {}: {}{id}", status.task_id, status.state, status.reason)
+}
+
+/// Compares a story line by line, so that a difference shows as text.
+#[track_caller]
+pub(super) fn assert_story(cluster: &mut Cluster, expected: &[&dyn Display]) {
+    let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+    assert_eq!(cluster.story().join("\n"), expected.join("\n"));
+}
+
+/// Everything that happened, as one expectation.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! story {
+    ($cluster:expr, $($line:expr),* $(,)?) => {
+        $crate::kernel::testing::assert_story(&mut $cluster, &[$(&$line),*])
+    };
+}
