@@ -47,7 +47,7 @@ pub use record::{AgentRecord, Kill, KillCause, TaskRecord};
 
 use crate::container::ContainerId;
 use link::Link;
-use task::Task;
+use task::{Admission, Task};
 
 /// All that runs on this machine, and the conversation with the master about it.
 #[derive(Debug)]
@@ -145,6 +145,7 @@ impl Supervisor {
             }
             Input::Destroyed(container) => {
                 self.on_container(now, &container, effects, Task::destroyed);
+                self.admit_waiting(now, effects);
             }
             Input::Health { container, check, result } => {
                 self.on_container(now, &container, effects, |task, turn| task.probed(turn, check, result));
@@ -209,7 +210,7 @@ impl Supervisor {
         self.lose_link();
         self.link.open(now, link, self.config.registration_timeout);
         let agent = AgentInfo { id: self.agent_id.clone(), ..self.config.agent.clone() };
-        let tasks = self.tasks.values().map(|task| task.record().to_agent_task()).collect();
+        let tasks = self.tasks.values().map(Task::to_agent_task).collect();
         effects.push(Effect::Send { link, message: AgentMessage::Register { agent, tasks } });
     }
 
@@ -299,34 +300,55 @@ impl Supervisor {
         if self.on_task(now, &key, effects, Task::repeat) {
             return; // the master repeats itself, or has lost our answer
         }
-        let refusal = self.refusal(&info);
+        let admission = self.admission(&info);
         let mut turn = self.turn(now, effects);
         let Some(container) = turn.ids.container(turn.config) else {
             return; // an incarnation is always a valid id
         };
         let record = TaskRecord::new(&mut turn, (framework_id, framework_name), info, container.clone());
-        let task = Task::admitted(&mut turn, record, refusal);
+        let task = Task::admitted(&mut turn, record, admission);
         self.by_container.insert(container, key.clone());
         self.keep(key, task, effects);
     }
 
-    /// Why a task cannot be taken, if it cannot. The master has checked all this; its mistakes must not oversell the machine.
-    fn refusal(&self, info: &TaskInfo) -> Option<(TaskState, Reason, String)> {
+    /// Whether a task may start. The master has checked all this; its mistakes must not oversell the machine. It may count as
+    /// free, however, what a task that is to end still holds: then the new one waits until that is gone.
+    fn admission(&self, info: &TaskInfo) -> Admission {
         if self.draining {
             let message = "the agent shuts down and takes no more tasks".to_owned();
-            return Some((TaskState::Dropped, Reason::AgentDisconnected, message));
+            return Admission::Refused((TaskState::Dropped, Reason::AgentDisconnected, message));
         }
-        let invalid = |message: String| Some((TaskState::Error, Reason::TaskInvalid, message));
+        let invalid = |message: String| Admission::Refused((TaskState::Error, Reason::TaskInvalid, message));
         if let Err(error) = environment::check(info) {
             return invalid(error.to_string());
         }
-        let used = self.tasks.values().filter(|task| task.has_container());
-        let free = used.fold(self.config.agent.resources.clone(), |free, task| {
-            free.saturating_sub(&task.record().info.resources)
-        });
-        match free.contains(&info.resources) {
-            true => None,
-            false => invalid(format!("asks for {} where {} is free", info.resources, shown(&free))),
+        let room = self.without(Task::owns_resources);
+        if !room.contains(&info.resources) {
+            return invalid(format!("asks for {} where {} is free", info.resources, shown(&room)));
+        }
+        match self.without(Task::holds_resources).contains(&info.resources) {
+            true => Admission::Now,
+            false => Admission::Later,
+        }
+    }
+
+    /// All that the agent has, without what some of its tasks have.
+    fn without(&self, which: impl Fn(&Task) -> bool) -> Resources {
+        let tasks = self.tasks.values().filter(|task| which(task));
+        tasks.fold(self.config.agent.resources.clone(), |rest, task| {
+            rest.saturating_sub(&task.record().info.resources)
+        })
+    }
+
+    /// Starts the tasks that waited for what has just become free.
+    fn admit_waiting(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let waiting = self.tasks.iter().filter(|(_, task)| task.waits()).map(|(key, _)| key.clone());
+        for key in waiting.collect::<Vec<_>>() {
+            let room = self.without(Task::holds_resources);
+            let fits = |task: &Task| room.contains(&task.record().info.resources);
+            if self.tasks.get(&key).is_some_and(fits) {
+                self.on_task(now, &key, effects, Task::admit);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use divvy_proto::ids::{AgentId, FrameworkId};
-use divvy_proto::task::{AgentTask, TaskInfo, TaskStatus};
+use divvy_proto::task::{TaskInfo, TaskStatus};
 use divvy_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -45,16 +45,6 @@ impl TaskRecord {
     #[must_use]
     pub fn key(&self) -> TaskKey {
         TaskKey { framework_id: self.framework_id.clone(), task_id: self.info.id.clone() }
-    }
-
-    /// The task as the master is told of it at registration.
-    #[must_use]
-    pub fn to_agent_task(&self) -> AgentTask {
-        AgentTask {
-            framework_id: self.framework_id.clone(),
-            info: self.info.clone(),
-            status: self.latest.clone(),
-        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use divvy_proto::agent::AgentMessage;
 use divvy_proto::ids::{FrameworkId, UpdateId};
-use divvy_proto::task::{ContainerStatus, ExitStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
+use divvy_proto::task::{
+    AgentTask, ContainerStatus, ExitStatus, Reason, Source, TaskInfo, TaskState, TaskStatus,
+};
 use divvy_proto::time::Timestamp;
 
 use super::health::{Health, Verdict};
@@ -20,6 +22,8 @@ const SIGKILL: i32 = 9;
 pub(super) struct Task {
     record: TaskRecord,
     phase: Phase,
+    /// It may start once another task's container is gone, whose resources the master counts as free already.
+    waits: bool,
     /// The latest checkpoint of the record, while it is not yet on disk. Whatever depends on the record waits for it.
     unwritten: Option<Token>,
     /// When the first unacknowledged update is to be sent again, if it was sent on this stream.
@@ -49,7 +53,16 @@ struct Retry {
 }
 
 /// A state, why, and why in words for people.
-type Outcome = (TaskState, Reason, String);
+pub(super) type Outcome = (TaskState, Reason, String);
+
+/// Whether a task that was launched may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Admission {
+    Now,
+    /// When there is room.
+    Later,
+    Refused(Outcome),
+}
 
 impl TaskRecord {
     /// A task as it is launched: STARTING, and nothing on disk yet.
@@ -91,19 +104,23 @@ impl TaskRecord {
 
 /// How tasks come to be.
 impl Task {
-    /// A task that was launched, or is refused with this outcome.
-    pub(super) fn admitted(turn: &mut Turn<'_>, record: TaskRecord, refusal: Option<Outcome>) -> Self {
+    /// A task that was launched.
+    pub(super) fn admitted(turn: &mut Turn<'_>, record: TaskRecord, admission: Admission) -> Self {
         let mut task = Self::at(record, Phase::Admitted);
-        match refusal {
-            Some(outcome) => {
+        match admission {
+            Admission::Refused(outcome) => {
                 task.phase = Phase::Done;
                 task.say(turn, outcome);
             }
-            None => {
+            Admission::Now | Admission::Later => {
+                task.waits = admission == Admission::Later;
                 let sandbox = environment::sandbox(turn.config, &task.record.key());
                 task.record.latest.container.sandbox = Some(sandbox.display().to_string());
-                let message = "the container is being prepared".to_owned();
-                task.say(turn, (TaskState::Starting, Reason::CommandExited, message));
+                let message = match task.waits {
+                    true => "it waits for the end of a task whose resources it is to have",
+                    false => "the container is being prepared",
+                };
+                task.say(turn, (TaskState::Starting, Reason::CommandExited, message.to_owned()));
             }
         }
         task.save(turn);
@@ -153,7 +170,7 @@ impl Task {
 
     fn at(record: TaskRecord, phase: Phase) -> Self {
         let health = Health::new(record.info.health.len(), record.latest.healthy == Some(true));
-        Self { record, phase, unwritten: None, in_flight: None, kill_at: None, health }
+        Self { record, phase, waits: false, unwritten: None, in_flight: None, kill_at: None, health }
     }
 }
 
@@ -163,9 +180,39 @@ impl Task {
         &self.record
     }
 
-    /// Whether the task's resources are, or may be, in use.
+    /// Whether the task has, or will soon have, a container.
     pub(super) fn has_container(&self) -> bool {
         !matches!(self.phase, Phase::Done | Phase::Forgotten)
+    }
+
+    /// Whether the task's resources are, or may be, in use.
+    pub(super) fn holds_resources(&self) -> bool {
+        self.has_container() && !self.waits
+    }
+
+    /// Whether the task has a right to its resources: the master may count those of a task that is to end as free.
+    pub(super) fn owns_resources(&self) -> bool {
+        self.has_container() && self.record.kill.is_none()
+    }
+
+    pub(super) const fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// The task as the master is told of it at registration. An end is not told before the container is gone: a master that
+    /// heard of it would count its resources as free.
+    pub(super) fn to_agent_task(&self) -> AgentTask {
+        let mut status = self.record.latest.clone();
+        if status.state.is_terminal() && self.has_container() {
+            status.state = match (&self.record.kill, self.record.running_since) {
+                (Some(_), Some(_)) => TaskState::Killing,
+                (None, Some(_)) => TaskState::Running,
+                (_, None) => TaskState::Starting,
+            };
+            status.message = "its container is being removed".to_owned();
+            status.update_id = None;
+        }
+        AgentTask { framework_id: self.record.framework_id.clone(), info: self.record.info.clone(), status }
     }
 
     pub(super) fn is_forgotten(&self) -> bool {
@@ -372,6 +419,14 @@ impl Task {
         }
     }
 
+    /// There is room for it now.
+    pub(super) fn admit(&mut self, turn: &mut Turn<'_>) {
+        self.waits = false;
+        if self.unwritten.is_none() {
+            self.proceed(turn);
+        }
+    }
+
     pub(super) fn link_lost(&mut self) {
         self.in_flight = None;
     }
@@ -413,6 +468,7 @@ impl Task {
     fn proceed(&mut self, turn: &mut Turn<'_>) {
         let container = self.record.container.clone();
         match self.phase {
+            Phase::Admitted if self.waits => {}
             Phase::Admitted => {
                 self.phase = Phase::Preparing;
                 let artifacts = self.record.info.artifacts.clone();

@@ -77,6 +77,25 @@ impl pb::agent_server::Agent for Master {
     }
 }
 
+/// An agent as a process of its own, until it is killed: the arguments are the work directory, the master and the name.
+pub(crate) fn serve(args: impl Iterator<Item = OsString>) {
+    let args: Vec<String> = args.map(|arg| arg.into_string().unwrap()).collect();
+    let [work_dir, master, name] = &args[..] else { panic!("three arguments expected") };
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    tokio.block_on(async {
+        let mut agent = Agent::start(config(Path::new(work_dir), master, name)).await.unwrap();
+        agent.done().await;
+    });
+}
+
+fn config(work_dir: &Path, master: &str, name: &str) -> AgentConfig {
+    let shim = vec![std::env::current_exe().unwrap().into_os_string(), OsString::from("shim")];
+    let (listen, name) = ("127.0.0.1:0".parse().unwrap(), Hostname::new(name).unwrap());
+    let config = AgentConfig::new(work_dir, master.parse().unwrap(), name, listen, shim).unwrap();
+    let retry_first = Duration::from_millis(200);
+    AgentConfig { resources: "cpus=4;mem=1GiB".parse().unwrap(), retry_first, ..config }
+}
+
 /// A master, an agent, and the directory that outlives agents.
 pub(crate) struct World {
     tokio: tokio::runtime::Runtime,
@@ -94,20 +113,14 @@ impl World {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let master = Master::default();
         let listener = tokio.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let service = pb::agent_server::AgentServer::new(master.clone());
         let server = tonic::transport::Server::builder().add_service(service);
         tokio.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let work =
             tempfile::Builder::new().prefix("divvy-agent-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let shim = vec![std::env::current_exe().unwrap().into_os_string(), OsString::from("shim")];
-        let listen = "127.0.0.1:0".parse().unwrap();
         let name = work.path().file_name().unwrap().to_string_lossy().replace('.', "-");
-        let hostname = Hostname::new(&name).unwrap();
-        let mut config =
-            AgentConfig::new(work.path().join("agent"), address, hostname, listen, shim).unwrap();
-        config.resources = "cpus=4;mem=1GiB".parse().unwrap();
-        config.retry_first = Duration::from_millis(200);
+        let config = config(&work.path().join("agent"), &address, &name);
         let mut world = Self { tokio, master, config, agent: None, work, name };
         world.start();
         world
@@ -119,6 +132,16 @@ impl World {
         let started = self.tokio.block_on(Agent::start(self.config.clone()));
         self.agent = Some(started.expect("an agent"));
         self.eventually("the agent registers", |world| world.registrations() > before);
+    }
+
+    /// Starts an agent as a process of its own and waits for its registration.
+    pub(crate) fn start_process(&mut self) -> std::process::Child {
+        let before = self.registrations();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.arg("serve").arg(self.work_dir()).arg(self.config.master.as_str()).arg(&self.name);
+        let child = command.spawn().unwrap();
+        self.eventually("the agent registers", |world| world.registrations() > before);
+        child
     }
 
     /// Why a second agent does not start here.
@@ -206,6 +229,12 @@ impl World {
     pub(crate) fn states(&self, task: &str) -> Vec<TaskState> {
         let heard = self.master.0.lock().unwrap();
         heard.statuses.iter().filter(|s| s.task_id.as_str() == task).map(|s| s.state).collect()
+    }
+
+    /// All statuses of a task that the master heard of, in order.
+    pub(crate) fn statuses(&self, task: &str) -> Vec<TaskStatus> {
+        let heard = self.master.0.lock().unwrap();
+        heard.statuses.iter().filter(|status| status.task_id.as_str() == task).cloned().collect()
     }
 
     pub(crate) fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {

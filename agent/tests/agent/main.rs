@@ -21,8 +21,10 @@ type Tests = Vec<(&'static str, fn(&mut World))>;
 
 fn main() {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|word| word == "shim") {
-        divvy_agent::shim::main(args);
+    match args.next() {
+        Some(word) if word == "shim" => divvy_agent::shim::main(args),
+        Some(word) if word == "serve" => return harness::serve(args),
+        _ => {}
     }
     let arguments = Arguments::from_args();
     if !arguments.list && !nix::unistd::geteuid().is_root() {

@@ -1,6 +1,7 @@
 //! Agents come and go; tasks stay.
 
 use std::fs;
+use std::time::Duration;
 
 use divvy_agent::KillTasks;
 use divvy_proto::task::{ExitStatus, Reason, TaskState};
@@ -12,6 +13,10 @@ pub(crate) fn tests() -> Tests {
     vec![
         ("tasks_outlive_the_agent", tasks_outlive_the_agent),
         ("tasks_outlive_a_crash", tasks_outlive_a_crash),
+        (
+            "no_end_is_lost_when_the_agent_is_killed_at_any_instruction",
+            no_end_is_lost_when_the_agent_is_killed,
+        ),
         ("a_torn_checkpoint_costs_only_its_own_task", a_torn_checkpoint_costs_only_its_own_task),
         ("a_lost_connection_is_made_anew", a_lost_connection_is_made_anew),
         ("one_agent_to_a_work_directory", one_agent_to_a_work_directory),
@@ -41,6 +46,34 @@ fn tasks_outlive_the_agent(world: &mut World) {
 
 fn tasks_outlive_a_crash(world: &mut World) {
     outlives(world, World::crash);
+}
+
+/// The agent is a process and dies by SIGKILL, a little later in each round. Whatever the master has heard of a task then, it
+/// hears of its end too: the task's own, or that it never started.
+fn no_end_is_lost_when_the_agent_is_killed(world: &mut World) {
+    world.stop(KillTasks::No);
+    let tasks: Vec<String> = (0..16).flat_map(|round| (0..3).map(move |n| format!("t{round}-{n}"))).collect();
+    for (round, tasks) in tasks.chunks(3).enumerate() {
+        let mut agent = world.start_process();
+        tasks.iter().for_each(|task| world.launch(shell(task, "sleep 0.03; exit 4")));
+        std::thread::sleep(Duration::from_millis(6 * round as u64));
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+    world.start();
+    for task in tasks.iter().filter(|task| !world.statuses(task).is_empty()) {
+        let end = world.end_of(task);
+        match (end.state, end.reason) {
+            (TaskState::Failed, Reason::CommandExited) => {
+                assert_eq!(end.container.exit, Some(ExitStatus::Code(4)), "{task}");
+            }
+            (TaskState::Dropped, Reason::AgentRestarted) => {}
+            _ => panic!("{end:?}"),
+        }
+        let states = world.states(task);
+        assert!(states.is_sorted(), "{task} went back: {states:?}");
+    }
+    world.eventually("nothing is left to tell", |world| world.checkpoints().is_empty());
 }
 
 fn a_torn_checkpoint_costs_only_its_own_task(world: &mut World) {

@@ -148,3 +148,23 @@ fn an_agent_that_leaves_nothing_behind_kills_everything_and_takes_nothing() {
     bench.feed(Input::Destroyed(container(1)));
     assert!(bench.core.live_tasks().is_empty());
 }
+
+#[test]
+fn a_launch_on_what_a_killed_task_still_holds_waits_until_that_is_gone() {
+    let large = |id: &str| TaskInfo { resources: "cpus=3;mem=64MiB".parse().unwrap(), ..task(id) };
+    let mut bench = Bench::running(large("t"));
+    bench.hear(MasterMessage::ShutdownFramework { framework_id: framework("f") });
+    bench.written();
+    bench.hear(launch(large("u")));
+    assert_eq!(bench.written(), ["send u i-4 STARTING command_exited: it waits for the end of a task whose resources it is to have"]);
+    bench.hear(launch(large("v")));
+    assert_eq!(bench.written().len(), 1);
+    assert!(
+        bench.records[2].latest.message.starts_with("asks for cpus=3;mem=64MiB where cpus=1"),
+        "u has it"
+    );
+    bench.exits(ExitStatus::Code(0));
+    bench.written();
+    let effects = bench.feed(Input::Destroyed(container(1)));
+    assert_eq!(effects[1..], ["forget i-1", "prepare i-2 for u as nobody with 0 artifacts"]);
+}

@@ -17,6 +17,12 @@ fn an_agent_that_comes_back_tells_all_it_runs_and_sends_again_what_is_due() {
     bench.exits(ExitStatus::Code(0));
     bench.written();
     bench.feed(Input::Disconnected(LinkId(1)));
+    assert_eq!(
+        bench.feed(Input::Connected(LinkId(9))),
+        ["register a [\"t RUNNING\"]"],
+        "its resources are not free before its container is gone"
+    );
+    bench.feed(Input::Disconnected(LinkId(9)));
     assert!(bench.feed(Input::Destroyed(container(1))).is_empty(), "nobody is there to hear it");
     assert!(bench.pass(secs(3600)).is_empty());
     bench.link = LinkId(2);

@@ -201,7 +201,7 @@ impl World {
         let id = format!("t{}", choice % 8);
         let again = self.core.known_tasks().any(|key| key.task_id.as_str() == id);
         if self.link.is_some() && (self.launched.insert(id.clone()) || again) {
-            let resources = "cpus=0.6;mem=64MiB".parse().unwrap();
+            let resources = "cpus=1;mem=64MiB".parse().unwrap();
             self.hear_master(launch(TaskInfo { resources, health: vec![check()], ..task(&id) }));
         }
     }
