@@ -1,0 +1,239 @@
+//! The command line: what can be typed, and its help.
+//!
+//! Not here: what is then done. See [`crate::commands`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use divvy_agent::{ResourceOverrides, UserName};
+use divvy_proto::ids::{AgentId, FrameworkId, Hostname, TaskId};
+use divvy_proto::Attributes;
+use divvy_sdk::cli::Output;
+
+/// A cluster kernel: divides the resources of many machines among pluggable schedulers, fairly.
+#[derive(Debug, Parser)]
+#[command(name = "divvy", version, propagate_version = true, after_help = "Start here:\n  divvy dev\n  divvy status")]
+pub(crate) struct Cli {
+    /// Address of the master.
+    #[arg(long, global = true, env = "DIVVY_MASTER", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    pub(crate) master: String,
+    /// How to print results.
+    #[arg(short, long, global = true, env = "DIVVY_OUTPUT", value_enum, default_value = "table")]
+    pub(crate) output: Output,
+    /// How servers write their logs, to stderr. RUST_LOG chooses what they write.
+    #[arg(long, global = true, env = "DIVVY_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cluster in this process, for trying things out.
+    #[command(after_help = "Example:\n  divvy dev --agents 5\n  curl http://127.0.0.1:5050/api/v1/status")]
+    Dev(Dev),
+    /// Run a master.
+    #[command(after_help = "Example:\n  divvy master --listen 127.0.0.1:5050 --data-dir /var/lib/divvy/master")]
+    Master(Master),
+    /// Run an agent on this machine.
+    #[command(
+        after_help = "Example:\n  divvy agent --master 127.0.0.1:5050 --work-dir /var/lib/divvy/agent --resources 'cpus=4;mem=8GiB' --attributes 'rack=r1'"
+    )]
+    Agent(Agent),
+    /// Run web apps and other services that should never end.
+    #[command(subcommand)]
+    Service(divvy_service::cli::Command),
+    /// Run jobs that end.
+    #[command(subcommand)]
+    Batch(divvy_batch::cli::Command),
+    /// Show the cluster at a glance.
+    #[command(after_help = "Example:\n  divvy status\n  divvy status -o json | jq .tasks.RUNNING")]
+    Status,
+    /// List agents: what they have, and who holds it.
+    #[command(after_help = "Example:\n  divvy agents\n  divvy agents gone a1-3")]
+    Agents {
+        #[command(subcommand)]
+        action: Option<AgentAction>,
+    },
+    /// List frameworks and their shares.
+    #[command(after_help = "Example:\n  divvy frameworks\n  divvy frameworks teardown f1-2")]
+    Frameworks {
+        #[command(subcommand)]
+        action: Option<FrameworkAction>,
+    },
+    /// List roles, their weights and shares.
+    #[command(after_help = "Example:\n  divvy roles")]
+    Roles,
+    /// List tasks.
+    #[command(after_help = "Example:\n  divvy tasks\n  divvy tasks --all --framework batch\n  divvy tasks kill web.1.0-1")]
+    Tasks(Tasks),
+    /// List outstanding offers.
+    #[command(after_help = "Example:\n  divvy offers")]
+    Offers,
+    /// Print what a task writes.
+    #[command(after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 4096")]
+    Logs(Logs),
+    /// Print a script that completes commands in your shell.
+    #[command(after_help = "Example:\n  divvy completions bash > /etc/bash_completion.d/divvy")]
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Whether it runs until it is told to stop.
+    pub(crate) fn is_server(&self) -> bool {
+        match self {
+            Self::Dev(_) | Self::Master(_) | Self::Agent(_) => true,
+            Self::Service(command) => command.is_server(),
+            Self::Batch(command) => command.is_server(),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Address for the API and the dashboard.
+    #[arg(long, env = "DIVVY_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// How many agents; they share out this machine's processors and memory evenly.
+    #[arg(long, env = "DIVVY_AGENTS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) agents: u16,
+    /// Where everything is kept. Starting again in the same place finds services and jobs again.
+    #[arg(long, env = "DIVVY_DATA_DIR", default_value = "run/dev", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Master {
+    /// Address for frameworks, agents, operators and the dashboard.
+    #[arg(long, env = "DIVVY_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Where the registry is kept.
+    #[arg(long, env = "DIVVY_DATA_DIR", default_value = "/var/lib/divvy/master", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Listen beyond this machine although nothing is encrypted or authenticated yet.
+    #[arg(long, env = "DIVVY_INSECURE")]
+    pub(crate) insecure: bool,
+    /// How long an offer may be held.
+    #[arg(long, env = "DIVVY_OFFER_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub(crate) offer_timeout: Duration,
+    /// From one ping of an agent to the next.
+    #[arg(long, env = "DIVVY_PING_INTERVAL", default_value = "15s", value_parser = duration, value_name = "TIME")]
+    pub(crate) ping_interval: Duration,
+    /// So many missed pings, and an agent is unreachable.
+    #[arg(long, env = "DIVVY_MISSED_PINGS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) missed_pings: u32,
+    /// How long agents may take to come back after the master has restarted.
+    #[arg(long, env = "DIVVY_REREGISTER_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "TIME")]
+    pub(crate) reregister_timeout: Duration,
+    /// When more than this part of all agents falls silent at once, none is marked unreachable; 0 switches this off.
+    #[arg(long, env = "DIVVY_BREAKER_PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) breaker_percent: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Where sandboxes and checkpoints are kept; it is the agent's identity.
+    #[arg(long, env = "DIVVY_WORK_DIR", default_value = "/var/lib/divvy/agent", value_name = "DIR")]
+    pub(crate) work_dir: PathBuf,
+    /// Address for logs and sandboxes.
+    #[arg(long, env = "DIVVY_LISTEN", default_value = "127.0.0.1:5051", value_name = "HOST:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Listen beyond this machine although nothing is encrypted or authenticated yet.
+    #[arg(long, env = "DIVVY_INSECURE")]
+    pub(crate) insecure: bool,
+    /// The address at which others reach this machine's tasks; the one it listens on by default.
+    #[arg(long, env = "DIVVY_ADVERTISE", value_name = "HOST")]
+    pub(crate) advertise: Option<Hostname>,
+    /// The machine's name; what the system says by default.
+    #[arg(long, env = "DIVVY_HOSTNAME")]
+    pub(crate) hostname: Option<Hostname>,
+    /// What it has; what is not named is detected.
+    #[arg(long, env = "DIVVY_RESOURCES", default_value = "", value_name = "RESOURCES", hide_default_value = true)]
+    pub(crate) resources: ResourceOverrides,
+    /// What else is to be said of it, for constraints.
+    #[arg(long, env = "DIVVY_ATTRIBUTES", default_value = "", value_name = "ATTRIBUTES", hide_default_value = true)]
+    pub(crate) attributes: Attributes,
+    /// The user that tasks run as unless they name one.
+    #[arg(long, env = "DIVVY_TASK_USER", default_value = "nobody")]
+    pub(crate) task_user: UserName,
+    /// How long sandboxes of ended tasks are kept.
+    #[arg(long, env = "DIVVY_SANDBOX_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
+    pub(crate) sandbox_retention: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentAction {
+    /// Declare that an agent will not come back: its tasks are GONE, and it is refused if it does.
+    #[command(after_help = "Example:\n  divvy agents gone a1-3")]
+    Gone {
+        /// Its id.
+        id: AgentId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FrameworkAction {
+    /// End a framework for good: its tasks are killed, and its id is never used again.
+    #[command(after_help = "Example:\n  divvy frameworks teardown f1-2")]
+    Teardown {
+        /// Its id.
+        id: FrameworkId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tasks {
+    #[command(subcommand)]
+    pub(crate) action: Option<TaskAction>,
+    /// Show those that have ended, too. JSON output always does.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only those of this framework, by name or id.
+    #[arg(long, value_name = "FRAMEWORK")]
+    pub(crate) framework: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskAction {
+    /// Kill a task. Its framework may start another.
+    #[command(after_help = "Example:\n  divvy tasks kill web.1.0-1")]
+    Kill {
+        /// Its id.
+        task: TaskId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Id of the task, or the beginning of it.
+    pub(crate) task: TaskId,
+    /// Go on as more is written, until the task has ended.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// What it writes to its standard error.
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Only so many bytes from the end, and what follows.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) tail: Option<u64>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; expected a time such as 30s or 5m"))
+}

@@ -1,0 +1,116 @@
+//! `divvy master` and `divvy agent`: one part of the house as a process of its own.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use divvy_agent::{Agent, AgentConfig, KillTasks, MasterAddress};
+use divvy_master::{Master, MasterConfig};
+use divvy_proto::ids::Hostname;
+use divvy_sdk::cli::{CliError, Context, print_line};
+use divvy_store::{Embedded, Store};
+
+use crate::cli;
+
+/// A failure that names what was attempted.
+pub(crate) fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> CliError + '_ {
+    move |error| CliError::Failed(format!("{what}: {error}"))
+}
+
+/// Comes true when the process is told to end: SIGINT or SIGTERM.
+///
+/// # Errors
+/// The system does not let signals be watched.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let watch = |kind| signal(kind).map_err(|error| failed("cannot watch for signals")(&error));
+    let (mut interrupt, mut terminate) = (watch(SignalKind::interrupt())?, watch(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Opens the embedded store in a folder, which is made if it is not there.
+///
+/// # Errors
+/// The folder or the file cannot be made or read, or another process has it open.
+pub(crate) fn open_store(dir: &Path) -> Result<Arc<dyn Store>, CliError> {
+    std::fs::create_dir_all(dir).map_err(|error| failed(&format!("cannot make {}", dir.display()))(&error))?;
+    let store = Embedded::open(dir.join("state.redb")).map_err(|error| CliError::Failed(error.to_string()))?;
+    Ok(Arc::new(store))
+}
+
+/// This program, as a container's shim.
+///
+/// # Errors
+/// The system does not say where this program is.
+pub(crate) fn shim() -> Result<Vec<OsString>, CliError> {
+    let program = std::env::current_exe().map_err(|error| failed("cannot find this program's file")(&error))?;
+    Ok(vec![program.into(), "shim".into()])
+}
+
+pub(crate) async fn master(options: cli::Master) -> Result<(), CliError> {
+    let stop = stop_signal()?;
+    let mut config = MasterConfig::new(options.listen, open_store(&options.data_dir)?);
+    config.insecure = options.insecure;
+    config.kernel.offer_timeout = options.offer_timeout;
+    config.kernel.ping_interval = options.ping_interval;
+    config.kernel.missed_pings = options.missed_pings;
+    config.kernel.reregister_timeout = options.reregister_timeout;
+    config.kernel.breaker_percent = options.breaker_percent;
+    let mut master = Master::start(config).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    print_line(&format!("master      http://{}", master.addr()));
+    print_line("ready");
+    tokio::select! {
+        ended = master.done() => return ended.map_err(|error| CliError::Failed(error.to_string())),
+        () = stop => {}
+    }
+    master.shutdown();
+    master.done().await.map_err(|error| CliError::Failed(error.to_string()))
+}
+
+pub(crate) async fn agent(options: cli::Agent, context: &Context) -> Result<(), CliError> {
+    let stop = stop_signal()?;
+    let agent = Agent::start(agent_config(options, context)?).await;
+    let mut agent = agent.map_err(|error| CliError::Failed(error.to_string()))?;
+    print_line(&format!("agent       http://{}", agent.http_addr()));
+    print_line("ready");
+    tokio::select! {
+        () = agent.done() => return Err(CliError::Failed("the agent has stopped by itself; its log says why".to_owned())),
+        () = stop => {}
+    }
+    // The tasks stay: whoever starts the agent again in the same place finds them.
+    agent.shutdown(KillTasks::No).await;
+    Ok(())
+}
+
+fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, CliError> {
+    let usage = |error: divvy_proto::Invalid| CliError::Usage(error.to_string());
+    if !options.listen.ip().is_loopback() && !options.insecure {
+        return Err(CliError::Usage(format!(
+            "--listen {} reaches beyond this machine, and nothing is encrypted or authenticated yet: listen on 127.0.0.1, or say --insecure",
+            options.listen
+        )));
+    }
+    let master: MasterAddress = context.master.parse().map_err(usage)?;
+    let hostname = match options.hostname {
+        Some(hostname) => hostname,
+        None => system_hostname()?,
+    };
+    let mut config = AgentConfig::new(options.work_dir, master, hostname, options.listen, shim()?).map_err(usage)?;
+    config.advertise = options.advertise;
+    config.resources = options.resources;
+    config.attributes = options.attributes;
+    config.default_user = options.task_user;
+    config.sandbox_retention = options.sandbox_retention;
+    Ok(config)
+}
+
+fn system_hostname() -> Result<Hostname, CliError> {
+    let name = nix::unistd::gethostname().map_err(|error| failed("cannot read the machine's name")(&error))?;
+    Hostname::new(name.to_string_lossy()).map_err(|error| CliError::Usage(format!("{error}; name the machine with --hostname")))
+}

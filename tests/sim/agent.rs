@@ -1,0 +1,394 @@
+//! The agents of the simulation: a supervisor each, a disk, and containers that outlive both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use divvy_agent::container::{ContainerId, ContainerSpec, ContainerState, Exited, UserName};
+use divvy_agent::supervisor::{
+    AgentRecord, Config, Effect, Input, LinkId, Record, Recovered, Supervisor, TaskRecord,
+};
+use divvy_proto::agent::{AgentInfo, AgentMessage};
+use divvy_proto::ids::Hostname;
+use divvy_proto::resources::Resources;
+use divvy_proto::task::{ExitStatus, Reason};
+use divvy_proto::time::Timestamp;
+use rand::Rng;
+
+use crate::script::BEHAVIOUR;
+use crate::wire::{End, Parcel, Peer};
+use crate::world::{Happening, Plant, World};
+
+pub struct AgentNode {
+    pub life: u32,
+    pub supervisor: Option<Supervisor>,
+    pub total: Resources,
+    pub partitioned_until: Timestamp,
+    boot: u32,
+    links: u64,
+    disk_agent: Option<AgentRecord>,
+    pub disk: BTreeMap<ContainerId, TaskRecord>,
+    pub containers: BTreeMap<ContainerId, Container>,
+    launching: BTreeMap<ContainerId, ContainerSpec>,
+    watched: BTreeSet<ContainerId>,
+    probed: BTreeSet<ContainerId>,
+    pub wire: Option<u64>,
+    tick_at: Option<Timestamp>,
+    written_until: Timestamp,
+}
+
+/// A container that has started, whether or not anybody watches it.
+pub struct Container {
+    pub spec: ContainerSpec,
+    pub exited: Option<Exited>,
+}
+
+/// A change of an agent's disk, durable a little after it was asked for.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)]
+pub enum DiskWrite {
+    Record(divvy_agent::supervisor::Token, Record),
+    Forget(ContainerId),
+}
+
+impl AgentNode {
+    pub fn new() -> Self {
+        Self {
+            life: 0,
+            supervisor: None,
+            total: "cpus=4;mem=2GiB;ports=[31000-31019]".parse().expect("resources"),
+            partitioned_until: Timestamp(0),
+            boot: 0,
+            links: 0,
+            disk_agent: None,
+            disk: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            launching: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            probed: BTreeSet::new(),
+            wire: None,
+            tick_at: None,
+            written_until: Timestamp(0),
+        }
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.containers
+            .values()
+            .filter(|container| container.exited.is_none())
+            .map(|container| &container.spec)
+    }
+
+    fn config(&self, index: usize) -> Config {
+        let hostname = Hostname::new(format!("agent-{}", index + 1)).expect("a hostname");
+        let agent = AgentInfo {
+            id: None,
+            hostname,
+            url: format!("http://10.0.0.{index}:5051"),
+            address: format!("10.0.0.{index}"),
+            resources: self.total.clone(),
+            attributes: "rack=r1".parse().expect("attributes"),
+            version: "sim".to_owned(),
+        };
+        Config {
+            incarnation: format!("i{index}-{}", self.life),
+            boot_id: self.boot.to_string(),
+            agent,
+            sandboxes: PathBuf::from("/sandboxes"),
+            default_user: UserName::new("nobody").expect("a user"),
+            kill_grace: Duration::from_secs(3),
+            pids_limit: 100,
+            retry_first: Duration::from_secs(10),
+            retry_longest: Duration::from_secs(600),
+            missed_pings: 5,
+            registration_timeout: Duration::from_secs(15),
+        }
+    }
+
+    fn recovered(&self) -> Recovered {
+        let state = |id: &ContainerId| match self.containers.get(id) {
+            Some(Container { exited: Some(exited), .. }) => ContainerState::Exited(*exited),
+            Some(_) => ContainerState::Running { pid: 4711 },
+            None => ContainerState::Absent,
+        };
+        Recovered {
+            agent: self.disk_agent.clone(),
+            tasks: self.disk.values().map(|record| (record.clone(), state(&record.container))).collect(),
+            containers: self.containers.keys().cloned().collect(),
+        }
+    }
+}
+
+impl World {
+    pub fn start_agent(&mut self, index: usize) -> Result<(), String> {
+        let node = &mut self.agents[index];
+        node.life += 1;
+        node.supervisor = Some(Supervisor::new(node.config(index)));
+        node.tick_at = None;
+        node.written_until = self.now;
+        let recovered = node.recovered();
+        self.agent_input(index, Input::Recovered(recovered))?;
+        self.dial_agent(index);
+        Ok(())
+    }
+
+    /// The process dies; its containers do not, but a launch that was under way goes either way.
+    pub fn crash_agent(&mut self, index: usize) {
+        let node = &mut self.agents[index];
+        node.supervisor = None;
+        node.life += 1;
+        node.watched.clear();
+        node.probed.clear();
+        if let Some(wire) = node.wire.take() {
+            self.cut(wire);
+        }
+        for (id, spec) in std::mem::take(&mut self.agents[index].launching) {
+            if self.chance(0.5) {
+                self.container_runs(index, id, spec);
+            }
+        }
+    }
+
+    /// The machine goes down: containers too.
+    pub fn reboot_agent(&mut self, index: usize) {
+        self.agents[index].launching.clear();
+        self.crash_agent(index);
+        self.agents[index].containers.clear();
+        self.agents[index].boot += 1;
+    }
+
+    fn dial_agent(&mut self, index: usize) {
+        let at = self.now + self.delay(50..2000);
+        let life = self.agents[index].life;
+        self.at(at, Happening::AgentDial { agent: index, life });
+    }
+
+    pub fn agent_dials(&mut self, index: usize) -> Result<(), String> {
+        let away = self.agents[index].partitioned_until > self.now;
+        if away || self.master.kernel.is_none() {
+            self.dial_agent(index);
+            return Ok(());
+        }
+        let wire = self.connect(Peer::Agent(index), self.agents[index].life);
+        self.agents[index].wire = Some(wire);
+        self.agents[index].links = wire;
+        self.agent_input(index, Input::Connected(LinkId(wire)))
+    }
+
+    pub fn agent_lost_wire(&mut self, index: usize, wire: u64) -> Result<(), String> {
+        if self.agents[index].wire == Some(wire) {
+            self.agents[index].wire = None;
+            self.dial_agent(index);
+        }
+        self.agent_input(index, Input::Disconnected(LinkId(wire)))
+    }
+
+    pub fn agent_input(&mut self, index: usize, input: Input) -> Result<(), String> {
+        let Some(supervisor) = &mut self.agents[index].supervisor else { return Ok(()) };
+        let mut effects = Vec::new();
+        supervisor.handle(self.now, input, &mut effects);
+        for effect in effects {
+            self.agent_effect(index, effect);
+        }
+        let node = &mut self.agents[index];
+        let due = node.supervisor.as_ref().and_then(Supervisor::next_deadline);
+        if let Some(at) = due.filter(|at| node.tick_at.is_none_or(|set| *at < set || set <= self.now)) {
+            node.tick_at = Some(at);
+            let life = node.life;
+            self.at(at.max(self.now), Happening::AgentTick { agent: index, life });
+        }
+        Ok(())
+    }
+
+    fn agent_effect(&mut self, index: usize, effect: Effect) {
+        match effect {
+            Effect::Send { link, message } => self.agent_sends(link, message),
+            Effect::Disconnect { link, .. } => {
+                self.hang_up(link.0);
+                if self.agents[index].wire == Some(link.0) {
+                    self.agents[index].wire = None;
+                    self.dial_agent(index);
+                }
+            }
+            Effect::Checkpoint { token, record } => {
+                self.agent_writes(index, DiskWrite::Record(token, record))
+            }
+            Effect::Forget(container) => self.agent_writes(index, DiskWrite::Forget(container)),
+            Effect::Prepare { container, .. } => {
+                let input = if self.chance(0.98) {
+                    Input::Prepared(container)
+                } else {
+                    let message = "the artifact's server answers 500".to_owned();
+                    Input::PrepareFailed { container, reason: Reason::FetchFailed, message }
+                };
+                self.agent_hears(index, 1..500, input);
+            }
+            Effect::CancelPrepare(_) => {}
+            Effect::Launch(spec) => {
+                let id = spec.id.clone();
+                self.agents[index].launching.insert(id.clone(), spec);
+                let at = self.now + self.delay(5..300);
+                let life = self.agents[index].life;
+                self.at(at, Happening::ContainerStarts { agent: index, life, container: id });
+            }
+            Effect::Watch(container) => self.watch(index, container),
+            Effect::Terminate(container) => {
+                if self.chance(0.9) {
+                    self.container_ends(index, container, 1..1000, ExitStatus::Signal(15));
+                }
+            }
+            Effect::Destroy(container) => {
+                let at = self.now + self.delay(1..200);
+                let life = self.agents[index].life;
+                self.at(at, Happening::ContainerGone { agent: index, life, container });
+            }
+            Effect::StartHealth { container, checks } => {
+                self.agents[index].probed.insert(container.clone());
+                for check in 0..checks.len() {
+                    self.probe_soon(index, container.clone(), check);
+                }
+            }
+            Effect::StopHealth(container) => {
+                self.agents[index].probed.remove(&container);
+            }
+        }
+    }
+
+    fn agent_sends(&mut self, link: LinkId, message: AgentMessage) {
+        let lost = matches!(&message, AgentMessage::Update { status, .. } if status.state.is_terminal());
+        if lost && self.plant == Plant::LoseTerminalUpdates {
+            return;
+        }
+        self.send(link.0, End::Master, Parcel::FromAgent(message));
+    }
+
+    fn agent_hears(&mut self, index: usize, delay: std::ops::Range<u64>, input: Input) {
+        let at = self.now + self.delay(delay);
+        let life = self.agents[index].life;
+        self.at(at, Happening::AgentInput { agent: index, life, input });
+    }
+
+    fn agent_writes(&mut self, index: usize, write: DiskWrite) {
+        let at = (self.now + self.delay(1..10)).max(self.agents[index].written_until);
+        self.agents[index].written_until = at;
+        let life = self.agents[index].life;
+        self.at(at, Happening::AgentWritten { agent: index, life, write });
+    }
+
+    pub fn agent_written(&mut self, index: usize, write: DiskWrite) -> Result<(), String> {
+        let node = &mut self.agents[index];
+        match write {
+            DiskWrite::Record(token, Record::Agent(agent)) => {
+                node.disk_agent = Some(agent);
+                self.agent_input(index, Input::Checkpointed(token))
+            }
+            DiskWrite::Record(token, Record::Task(task)) => {
+                node.disk.insert(task.container.clone(), task);
+                self.agent_input(index, Input::Checkpointed(token))
+            }
+            DiskWrite::Forget(container) => {
+                node.disk.remove(&container);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn container_starts(&mut self, index: usize, container: ContainerId) -> Result<(), String> {
+        let Some(spec) = self.agents[index].launching.remove(&container) else { return Ok(()) };
+        if self.chance(0.02) {
+            let message = "no such file: /bin/serve".to_owned();
+            return self.agent_input(index, Input::LaunchFailed { container, message });
+        }
+        if !self.agents[index].disk.contains_key(&container) {
+            return Err(format!("container {container} starts before its launch is on disk"));
+        }
+        self.container_runs(index, container.clone(), spec);
+        self.agent_input(index, Input::Launched { container, pid: 4711 })
+    }
+
+    /// What a task does by itself: jobs end, services run on, and some are bad.
+    fn container_runs(&mut self, index: usize, id: ContainerId, spec: ContainerSpec) {
+        let (after, status) =
+            match (spec.env.get(BEHAVIOUR).map(String::as_str), spec.env.contains_key("DIVVY_TASK_INDEX")) {
+                (_, true) if self.chance(0.05) => (200_000..200_001, ExitStatus::Code(0)), // longer than its timeout
+                (_, true) => (500..60_000, ExitStatus::Code(i32::from(self.chance(0.15)))),
+                (Some("dies"), _) => (100..5000, ExitStatus::Code(1)),
+                _ if self.chance(0.1) => (1000..600_000, ExitStatus::Code(1)),
+                _ => (u64::MAX - 1..u64::MAX, ExitStatus::Code(0)),
+            };
+        self.agents[index].containers.insert(id.clone(), Container { spec, exited: None });
+        if after.start < 1_000_000 {
+            self.container_ends(index, id, after, status);
+        }
+    }
+
+    fn container_ends(
+        &mut self,
+        index: usize,
+        container: ContainerId,
+        after: std::ops::Range<u64>,
+        status: ExitStatus,
+    ) {
+        let at = self.now + self.delay(after);
+        let boot = self.agents[index].boot;
+        self.at(at, Happening::ContainerExits { agent: index, boot, container, status });
+    }
+
+    pub fn container_exits(
+        &mut self,
+        index: usize,
+        boot: u32,
+        id: &ContainerId,
+        status: ExitStatus,
+    ) -> Result<(), String> {
+        let node = &mut self.agents[index];
+        let Some(container) = node.containers.get_mut(id).filter(|_| node.boot == boot) else {
+            return Ok(());
+        };
+        if container.exited.is_some() {
+            return Ok(());
+        }
+        let exited = Exited { status: Some(status), oom: None, at: self.now };
+        container.exited = Some(exited);
+        if node.watched.contains(id) {
+            return self.agent_input(index, Input::Exited { container: id.clone(), exited });
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, index: usize, container: ContainerId) {
+        self.agents[index].watched.insert(container.clone());
+        let exited = match self.agents[index].containers.get(&container) {
+            Some(known) => known.exited,
+            None => Some(Exited { status: None, oom: None, at: self.now }),
+        };
+        if let Some(exited) = exited {
+            self.agent_hears(index, 0..1, Input::Exited { container, exited });
+        }
+    }
+
+    pub fn container_gone(&mut self, index: usize, container: ContainerId) -> Result<(), String> {
+        let node = &mut self.agents[index];
+        node.containers.remove(&container);
+        node.launching.remove(&container);
+        node.watched.remove(&container);
+        self.agent_input(index, Input::Destroyed(container))
+    }
+
+    fn probe_soon(&mut self, index: usize, container: ContainerId, check: usize) {
+        let at = self.now + self.delay(1000..3000);
+        let life = self.agents[index].life;
+        self.at(at, Happening::Probe { agent: index, life, container, check });
+    }
+
+    pub fn probe(&mut self, index: usize, container: ContainerId, check: usize) -> Result<(), String> {
+        let node = &self.agents[index];
+        let running = node.containers.get(&container).filter(|known| known.exited.is_none());
+        let (Some(known), true) = (running, node.probed.contains(&container)) else { return Ok(()) };
+        let sick = known.spec.env.get(BEHAVIOUR).is_some_and(|behaviour| behaviour == "sick");
+        let failed = sick || self.rng.random_bool(0.02);
+        let result = if failed { Err("answered 500".to_owned()) } else { Ok(()) };
+        self.probe_soon(index, container.clone(), check);
+        self.agent_input(index, Input::Health { container, check, result })
+    }
+}

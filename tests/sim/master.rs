@@ -1,0 +1,135 @@
+//! The master of the simulation: the kernel, and a registry that becomes durable a little later.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use divvy_master::kernel::{Config, Effect, Input, Kernel, LinkId, PersistToken, RegistryChange};
+use divvy_proto::agent::MasterMessage;
+use divvy_proto::ids::Epoch;
+use divvy_proto::scheduler::Event;
+use divvy_proto::time::Timestamp;
+
+use crate::wire::{End, Parcel, Peer};
+use crate::world::{Happening, World};
+
+#[derive(Debug, Default)]
+pub struct MasterNode {
+    pub life: u32,
+    pub kernel: Option<Kernel>,
+    /// What is durable, by a key that is one record's.
+    registry: BTreeMap<String, RegistryChange>,
+    epoch: u32,
+    turn_due: bool,
+    tick_at: Option<Timestamp>,
+    stored_until: Timestamp,
+}
+
+fn config(epoch: u32) -> Config {
+    Config {
+        epoch: Epoch(epoch),
+        ping_interval: Duration::from_secs(5),
+        missed_pings: 3,
+        reregister_timeout: Duration::from_secs(60),
+        // Agents fail one by one here; that the breaker holds is a test of the kernel's own.
+        breaker_percent: 0,
+        ..Config::default()
+    }
+}
+
+fn key(change: &RegistryChange) -> String {
+    match change {
+        RegistryChange::PutAgent { id, .. } => format!("agents/{id}"),
+        RegistryChange::PutFramework { id, .. } => format!("frameworks/{id}"),
+    }
+}
+
+impl World {
+    pub fn start_master(&mut self) -> Result<(), String> {
+        self.master.life += 1;
+        self.master.epoch += 1;
+        let records = self.master.registry.values().cloned();
+        self.master.kernel = Some(Kernel::recover(config(self.master.epoch), records, self.now));
+        self.master.tick_at = None;
+        self.master.turn_due = false;
+        self.master.stored_until = self.now;
+        self.master_input(Input::Tick)
+    }
+
+    pub fn crash_master(&mut self) {
+        self.master.kernel = None;
+        self.master.life += 1;
+        for wire in self.wires_up(|_| true) {
+            self.cut(wire);
+        }
+    }
+
+    pub fn master_input(&mut self, input: Input) -> Result<(), String> {
+        let Some(kernel) = &mut self.master.kernel else { return Ok(()) };
+        let mut effects = Vec::new();
+        kernel.handle(self.now, input, &mut effects);
+        // What comes within the same millisecond is one batch, as in the shell.
+        if !std::mem::replace(&mut self.master.turn_due, true) {
+            let life = self.master.life;
+            self.at(self.now, Happening::MasterTurn { life });
+        }
+        self.master_effects(effects)
+    }
+
+    pub fn master_turn(&mut self) -> Result<(), String> {
+        let Some(kernel) = &mut self.master.kernel else { return Ok(()) };
+        self.master.turn_due = false;
+        let mut effects = Vec::new();
+        kernel.end_turn(self.now, &mut effects);
+        self.master_effects(effects)
+    }
+
+    fn master_effects(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+        for effect in effects {
+            match effect {
+                Effect::ToAgent { link, message } => self.send(link.0, End::Peer, Parcel::ToAgent(message)),
+                Effect::ToFramework { link, event } => {
+                    self.send(link.0, End::Peer, Parcel::ToFramework(event))
+                }
+                Effect::Close { link, error } => self.close(link, error),
+                Effect::Persist { token, changes } => self.persist(token, changes),
+                Effect::Answer { .. } | Effect::Changed(_) => {}
+            }
+        }
+        if let Some(kernel) = &self.master.kernel {
+            kernel.check_invariants().map_err(|broken| format!("kernel: {broken}"))?;
+            let due = kernel.next_deadline();
+            if let Some(at) =
+                due.filter(|at| self.master.tick_at.is_none_or(|set| *at < set || set <= self.now))
+            {
+                self.master.tick_at = Some(at);
+                let life = self.master.life;
+                self.at(at.max(self.now), Happening::MasterTick { life });
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, link: LinkId, error: divvy_proto::scheduler::StreamError) {
+        let parcel = match self.wires.get(&link.0).map(|wire| wire.peer) {
+            Some(Peer::Agent(_)) => Parcel::ToAgent(MasterMessage::Error(error)),
+            Some(Peer::Framework(_)) => Parcel::ToFramework(Event::Error(error)),
+            None => return,
+        };
+        self.send(link.0, End::Peer, parcel);
+        self.hang_up_after_delivery(link.0);
+    }
+
+    fn persist(&mut self, token: PersistToken, changes: Vec<RegistryChange>) {
+        let at = (self.now + self.delay(1..20)).max(self.master.stored_until);
+        self.master.stored_until = at;
+        let life = self.master.life;
+        self.at(at, Happening::MasterStored { life, token, changes });
+    }
+
+    pub fn master_stored(&mut self, token: PersistToken, changes: Vec<RegistryChange>) -> Result<(), String> {
+        for change in changes {
+            self.master.registry.insert(key(&change), change);
+        }
+        self.master_input(Input::Persisted(token))
+    }
+}
