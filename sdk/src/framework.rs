@@ -198,7 +198,8 @@ async fn restore(name: &str, store: &dyn Store, prefix: &Key) -> Result<Restored
 }
 
 /// All that a framework has stored below its prefix, as keys relative to it: to restore a scheduler from, before
-/// [`Framework::new`]. Keys below `framework/` are the driver's.
+/// [`Framework::new`]. Keys below `framework/` are the driver's. Not to be called while a framework runs on the same prefix: what an
+/// earlier process was about to write is finished or undone.
 ///
 /// # Errors
 /// The store cannot be read.

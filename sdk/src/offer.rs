@@ -191,3 +191,124 @@ fn health_check(check: &HealthSpec, ports: &[TaskPort]) -> Option<HealthCheck> {
     let HealthSpec { interval, timeout, grace, failures, .. } = *check;
     Some(HealthCheck { probe, interval, timeout, grace, failures })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use divvy_proto::{Bytes, Cpus};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn offer(resources: &str) -> Offer {
+        Offer::new(OfferInfo {
+            id: OfferId(7),
+            agent_id: AgentId::new("a1").unwrap(),
+            hostname: Hostname::new("host-1").unwrap(),
+            attributes: Attributes::default(),
+            role: RolePath::default(),
+            resources: resources.parse().unwrap(),
+        })
+    }
+
+    fn id(number: usize) -> TaskId {
+        TaskId::new(format!("t{number}")).unwrap()
+    }
+
+    #[test]
+    fn what_is_taken_is_charged_and_gone() {
+        let mut offer = offer("cpus=1;mem=64MiB;ports=[31000-31002]");
+        let spec = TaskSpec::shell("true").port("http").port("admin");
+        let task = offer.take(id(1), &spec).unwrap();
+        assert_eq!(task.resources, "cpus=0.1;mem=32MiB;ports=[31000-31001]".parse().unwrap());
+        let ports = [("http", 31_000), ("admin", 31_001)];
+        assert_eq!(task.ports, ports.map(|(name, number)| TaskPort { name: name.into(), number }));
+        assert_eq!(*offer.remaining(), "cpus=0.9;mem=32MiB;ports=[31002]".parse().unwrap());
+
+        let shortage = offer.take(id(2), &spec).unwrap_err();
+        assert_eq!(shortage.to_string(), "needs ports=2, has 1");
+        assert_eq!(*offer.remaining(), "cpus=0.9;mem=32MiB;ports=[31002]".parse().unwrap());
+        assert_eq!(offer.accept().tasks.len(), 1);
+    }
+
+    #[test]
+    fn a_fixed_port_is_that_port_or_none() {
+        let spec = |number| {
+            let mut spec = TaskSpec::shell("true").port("http").port("fixed");
+            spec.ports[1].number = Some(number);
+            spec
+        };
+        let mut offer = offer("cpus=1;mem=1GiB;ports=[8000-8001,9000]");
+        let task = offer.take(id(1), &spec(8000)).unwrap();
+        assert_eq!(task.ports.iter().map(|port| port.number).collect::<Vec<_>>(), [8001, 8000]);
+        assert_eq!(offer.take(id(2), &spec(8000)).unwrap_err().to_string(), "needs ports=[8000], has [9000]");
+    }
+
+    #[test]
+    fn a_check_asks_the_port_that_was_assigned() {
+        let check = HealthSpec {
+            probe: ProbeSpec::Tcp { port: "http".into() },
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            grace: Duration::ZERO,
+            failures: 1,
+        };
+        let spec = TaskSpec { health: vec![check], ..TaskSpec::shell("true").port("http") };
+        let mut offer = offer("cpus=1;mem=1GiB;ports=[31005]");
+        assert_eq!(offer.take(id(1), &spec).unwrap().health[0].probe, Probe::Tcp { port: 31_005 });
+    }
+
+    #[test]
+    fn launch_makes_an_id_that_no_other_launch_has() {
+        let accept = offer("cpus=1;mem=1GiB").launch(&TaskSpec::shell("true").named("my web/1"));
+        assert_eq!(accept.tasks[0].id.as_str(), "myweb1.o0-7.0");
+        assert_eq!(offer("cpus=0.05;mem=1GiB").launch(&TaskSpec::shell("true")).tasks, []);
+    }
+
+    /// What an offer is, said in the simplest way: counters and a set of ports.
+    #[derive(Debug)]
+    struct Naive {
+        cpus: i64,
+        mem: u32,
+        ports: BTreeSet<u32>,
+    }
+
+    impl Naive {
+        fn take(&mut self, cpus: i64, mem: u32, dynamic: usize, fixed: Option<u16>) -> bool {
+            let mut ports = self.ports.clone();
+            let has_fixed = fixed.is_none_or(|port| ports.remove(&port.into()));
+            if cpus > self.cpus || mem > self.mem || !has_fixed || ports.len() < dynamic {
+                return false;
+            }
+            let ports: BTreeSet<u32> = ports.into_iter().skip(dynamic).collect();
+            (self.cpus, self.mem, self.ports) = (self.cpus - cpus, self.mem - mem, ports);
+            true
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_is_that_of_counters_and_sets(
+            wants in prop::collection::vec((0..900_i64, 0..40_u32, 0..3_usize, prop::option::of(31_000..31_012_u16)), 1..20),
+        ) {
+            let mut offer = offer("cpus=2;mem=128MiB;ports=[31000-31009]");
+            let mut naive = Naive { cpus: 2000, mem: 128, ports: (31_000..=31_009).collect() };
+            for (number, (cpus, mem, dynamic, fixed)) in wants.into_iter().enumerate() {
+                let mut spec = TaskSpec::shell("true").cpus(Cpus::from_millis(cpus).unwrap()).mem(Bytes::mib(mem));
+                spec = (0..dynamic).fold(spec, |spec, port| spec.port(format!("p{port}")));
+                spec.ports.extend(fixed.map(|number| PortRequest { name: "fixed".into(), number: Some(number) }));
+                let fits = offer.fits(&spec);
+                prop_assert_eq!(fits, naive.take(cpus, mem, dynamic, fixed));
+                prop_assert_eq!(offer.take(id(number), &spec).is_ok(), fits);
+                let ports: BTreeSet<u32> = offer.remaining().ports().iter().collect();
+                prop_assert_eq!((offer.remaining().cpus().millis(), offer.remaining().mem()), (naive.cpus, Bytes::mib(naive.mem)));
+                prop_assert_eq!(&ports, &naive.ports);
+            }
+            // Together the tasks have what the offer had, each port once.
+            let taken = offer.taken().iter().try_fold(offer.remaining().clone(), |sum, task| sum.checked_add(&task.resources));
+            prop_assert_eq!(taken, "cpus=2;mem=128MiB;ports=[31000-31009]".parse().ok());
+        }
+    }
+}

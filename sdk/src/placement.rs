@@ -61,7 +61,7 @@ fn allows_one(
     | Constraint::Like { attribute, .. }
     | Constraint::Spread { attribute }) = constraint;
     let Some(here) = value(hostname, attributes, attribute) else {
-        return Err(format!("{constraint}: the agent has no {attribute}"));
+        return Err(format!("{constraint}: no such attribute"));
     };
     match constraint {
         Constraint::Unique { .. }
@@ -69,7 +69,9 @@ fn allows_one(
         {
             Err(format!("{constraint}: taken"))
         }
-        Constraint::Like { pattern, .. } if !matches(pattern, &here) => Err(constraint.to_string()),
+        Constraint::Like { pattern, .. } if !matches(pattern, &here) => {
+            Err(format!("{constraint}: no match"))
+        }
         _ => Ok(()),
     }
 }
@@ -197,7 +199,7 @@ impl<'a> Placement<'a> {
         for (attribute, spread) in &self.spreads {
             let here = value(hostname, attributes, attribute).unwrap_or_default();
             if !spread.allows(&here) {
-                return Err(format!("{attribute} spread: others have fewer"));
+                return Err(format!("{attribute} spread: ahead of others"));
             }
         }
         Ok(())
@@ -281,7 +283,7 @@ fn summary(waiting: &Waiting, too_small: &[(&Agent, Shortage)]) -> String {
         return format!("waiting for offers: {} of {agents} agents could take it", waiting.could());
     }
     if waiting.not_active == agents {
-        return format!("{of_all} not active");
+        return format!("{of_all} {} not active", if agents == 1 { "is" } else { "are" });
     }
     if let Some((agent, shortage)) = too_small.first()
         && too_small.len() + waiting.not_active == agents
@@ -319,5 +321,176 @@ fn largest(agents: usize, too_small: &[(&Agent, Shortage)], first: &Agent, short
     match agents {
         1 => format!("needs {dimension}={wanted}: the only agent, {}, has {available}", first.hostname),
         _ => format!("needs {dimension}={wanted}: the largest of {agents} agents has {available}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use divvy_proto::api::ResourceUse;
+    use divvy_proto::ids::{AgentId, OfferId, TaskId};
+    use divvy_proto::scheduler::OfferInfo;
+    use divvy_proto::{Bytes, Cpus, Timestamp};
+
+    use super::*;
+
+    /// `a1` of rack `r1`, with so many cpus of which so many are used.
+    fn agent(number: u32, rack: &str, total: u32, used: u32) -> Agent {
+        let cpus = |count: u32| format!("cpus={count};mem=8GiB;ports=[31000-31009]").parse().unwrap();
+        let mut attributes: Attributes = format!("rack={rack}").parse().unwrap();
+        let hostname = Hostname::new(format!("host-{number}")).unwrap();
+        attributes.0.insert("hostname".into(), divvy_proto::AttributeValue::Text(hostname.to_string()));
+        let used = format!("cpus={used}").parse().unwrap();
+        Agent {
+            id: AgentId::new(format!("a{number}")).unwrap(),
+            hostname,
+            state: AgentState::Active,
+            resources: ResourceUse { total: cpus(total), used, ..ResourceUse::default() },
+            attributes,
+            tasks: 0,
+            address: "127.0.0.1".into(),
+            url: String::new(),
+            version: String::new(),
+            since: Timestamp(0),
+        }
+    }
+
+    /// All that the agent has left.
+    fn offer(agent: &Agent) -> Offer {
+        let number = agent.id.as_str().trim_start_matches('a').parse().unwrap();
+        Offer::new(OfferInfo {
+            id: OfferId(number),
+            agent_id: agent.id.clone(),
+            hostname: agent.hostname.clone(),
+            attributes: agent.attributes.clone(),
+            role: divvy_proto::RolePath::default(),
+            resources: agent.resources.total.saturating_sub(&agent.resources.used),
+        })
+    }
+
+    fn view(agents: impl IntoIterator<Item = Agent>) -> View {
+        View::of(Timestamp(0), [], agents)
+    }
+
+    fn web(constraints: impl IntoIterator<Item = Constraint>) -> TaskSpec {
+        let spec =
+            TaskSpec::shell("true").named("web").cpus(Cpus::from_millis(1000).unwrap()).mem(Bytes::mib(64));
+        TaskSpec { constraints: constraints.into_iter().collect(), ..spec }
+    }
+
+    fn unique(attribute: &str) -> Constraint {
+        Constraint::Unique { attribute: attribute.into() }
+    }
+
+    fn like(attribute: &str, pattern: &str) -> Constraint {
+        Constraint::Like { attribute: attribute.into(), pattern: pattern.into() }
+    }
+
+    fn spread(attribute: &str) -> Constraint {
+        Constraint::Spread { attribute: attribute.into() }
+    }
+
+    /// Places tasks one after the other in one turn, and says on which agents.
+    fn place_all(count: usize, spec: &TaskSpec, agents: &[Agent]) -> Vec<String> {
+        let view = view(agents.iter().cloned());
+        let mut offers: Vec<Offer> = agents.iter().map(offer).collect();
+        let mut placed = Vec::new();
+        for number in 0..count {
+            let Some(at) = place(spec, &[], &view, &offers) else { break };
+            offers[at].take(TaskId::new(format!("t{number}")).unwrap(), spec).unwrap();
+            placed.push(offers[at].agent_id().to_string());
+        }
+        placed
+    }
+
+    #[test]
+    fn patterns_match_with_stars() {
+        let rows = [
+            ("r1", "r1", true),
+            ("r1", "r12", false),
+            ("r*", "r12", true),
+            ("*", "", true),
+            ("*-eu-*", "web-eu-1", true),
+            ("*-eu-*", "web-us-1", false),
+            ("a*a", "a", false),
+            ("a*b*c", "abbc", true),
+            ("a*b*c", "acb", false),
+        ];
+        for (pattern, text, expected) in rows {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn without_constraints_a_group_spreads_over_agents_and_then_packs() {
+        let agents = [agent(1, "r1", 4, 0), agent(2, "r1", 4, 2), agent(3, "r2", 4, 0)];
+        assert_eq!(place_all(5, &web([]), &agents), ["a2", "a1", "a3", "a2", "a1"]);
+    }
+
+    #[test]
+    fn unique_takes_each_value_once() {
+        let agents = [agent(1, "r1", 4, 0), agent(2, "r1", 4, 0), agent(3, "r2", 4, 0)];
+        assert_eq!(place_all(9, &web([unique("hostname")]), &agents), ["a1", "a2", "a3"]);
+        assert_eq!(place_all(9, &web([unique("rack")]), &agents), ["a1", "a3"]);
+    }
+
+    #[test]
+    fn like_takes_what_matches() {
+        let agents = [agent(1, "r1", 2, 0), agent(2, "x1", 2, 0)];
+        assert_eq!(place_all(9, &web([like("rack", "r*")]), &agents), ["a1", "a1"]);
+        assert_eq!(place_all(9, &web([like("zone", "*")]), &agents), [""; 0]);
+    }
+
+    #[test]
+    fn spread_counts_values_not_agents() {
+        let agents = [agent(1, "r1", 4, 0), agent(2, "r1", 4, 0), agent(3, "r2", 4, 0)];
+        assert_eq!(place_all(6, &web([spread("rack")]), &agents), ["a1", "a3", "a2", "a3", "a1", "a3"]);
+    }
+
+    #[test]
+    fn spread_does_not_wait_for_values_that_are_full() {
+        let agents = [agent(1, "r1", 8, 0), agent(2, "r2", 8, 8)];
+        assert_eq!(place_all(3, &web([spread("rack")]), &agents), ["a1", "a1", "a1"]);
+    }
+
+    #[test]
+    fn the_reason_is_one_sentence() {
+        let three = || [agent(1, "r1", 2, 0), agent(2, "r1", 2, 0), agent(3, "r2", 2, 2)];
+        let gone = || three().map(|agent| Agent { state: AgentState::Unreachable, ..agent });
+        let cpus = |count: i64| web([]).cpus(Cpus::from_millis(count * 1000).unwrap());
+        let rows = [
+            (cpus(1), vec![], "waiting for the inventory: no agent is known"),
+            (cpus(64), three().to_vec(), "needs cpus=64: the largest of 3 agents has 2"),
+            (cpus(64), vec![agent(1, "r1", 2, 0)], "needs cpus=64: the only agent, host-1, has 2"),
+            (cpus(1), three().to_vec(), "waiting for offers: 2 of 3 agents could take it"),
+            (cpus(1), vec![agent(3, "r2", 2, 2)], "too little cpus left on the only agent"),
+            (cpus(1), gone().to_vec(), "all 3 agents are not active"),
+            (
+                web([like("rack", "r2")]),
+                three().to_vec(),
+                "constraint rack like \"r2\": no match on 2 of 3 agents; too little cpus left on 1 of 3 agents",
+            ),
+        ];
+        for (spec, agents, expected) in rows {
+            assert_eq!(explain(&spec, &[], &view(agents)).summary, expected);
+        }
+    }
+
+    #[test]
+    fn a_constraint_that_is_used_up_is_explained() {
+        let agents = [agent(1, "r1", 2, 0), agent(2, "r2", 2, 0)];
+        let view = view(agents.clone());
+        let spec = web([unique("hostname")]);
+        let mut offers: Vec<Offer> = agents.iter().map(offer).collect();
+        for (number, offer) in offers.iter_mut().enumerate() {
+            offer.take(TaskId::new(format!("t{number}")).unwrap(), &spec).unwrap();
+        }
+        let waiting = Placement::new(&spec, &[], &view, &offers).explain();
+        let expected = Waiting {
+            agents: 2,
+            constraint: [("hostname unique: taken".to_owned(), 2)].into(),
+            summary: "constraint hostname unique: taken on all 2 agents".into(),
+            ..Waiting::default()
+        };
+        assert_eq!(waiting, expected);
     }
 }

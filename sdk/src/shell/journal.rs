@@ -15,14 +15,12 @@ const MARKER: &str = "framework/journal/committed";
 /// Makes writes durable, keys relative to `prefix`, each at most once.
 pub(super) async fn commit(store: &dyn Store, prefix: &Key, writes: Vec<Write>) -> Result<(), StoreError> {
     let writes = writes.into_iter().map(|write| absolute(prefix, write)).collect::<Result<Vec<_>, _>>()?;
-    match <[Vec<_>; 1]>::try_from(chunks(writes.clone())) {
-        Ok([only]) => commit_batch(store, only).await,
-        Err(_) => {
-            stage(store, prefix, &writes).await?;
-            commit_all(store, writes).await?;
-            clear(store, prefix).await
-        }
+    if chunks(writes.clone()).len() <= 1 {
+        return commit_all(store, writes).await;
     }
+    stage(store, prefix, &writes).await?;
+    commit_all(store, writes).await?;
+    clear(store, prefix).await
 }
 
 /// Finishes or undoes what an earlier process had begun.
@@ -120,4 +118,102 @@ fn size(write: &divvy_store::Write) -> usize {
         divvy_store::Write::Delete(_) => 0,
     };
     write.key().as_str().len() + value
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use async_trait::async_trait;
+    use divvy_store::{Commit, Embedded, Entry, Leader, Leadership, Listing, Prefix, Revision, Watch};
+
+    use super::*;
+    use crate::shell::storage::load;
+
+    /// A store whose process dies after so many commits.
+    struct Mortal {
+        inner: Embedded,
+        left: AtomicI64,
+    }
+
+    #[async_trait]
+    impl Store for Mortal {
+        async fn commit(&self, batch: Batch) -> Result<Commit, StoreError> {
+            if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
+                return Err(StoreError::Closed { operation: "commit" });
+            }
+            self.inner.commit(batch).await
+        }
+        async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+            self.inner.get(key).await
+        }
+        async fn range(&self, prefix: &Prefix) -> Result<Listing, StoreError> {
+            self.inner.range(prefix).await
+        }
+        async fn watch(&self, prefix: &Prefix, after: Revision) -> Result<Watch, StoreError> {
+            self.inner.watch(prefix, after).await
+        }
+        async fn campaign(&self, name: &Key, value: bytes::Bytes) -> Result<Leadership, StoreError> {
+            self.inner.campaign(name, value).await
+        }
+        async fn leader(&self, name: &Key) -> Result<Option<Leader>, StoreError> {
+            self.inner.leader(name).await
+        }
+    }
+
+    type Content = BTreeMap<String, Vec<u8>>;
+
+    fn puts(numbers: std::ops::Range<u32>, value: &[u8]) -> impl Iterator<Item = Write> {
+        numbers.map(move |number| Write::Put { key: format!("jobs/{number}"), value: value.to_vec() })
+    }
+
+    fn content(numbers: std::ops::Range<u32>, value: &[u8]) -> Content {
+        numbers.map(|number| (format!("jobs/{number}"), value.to_vec())).collect()
+    }
+
+    /// What is found after a commit of 350 writes over 200 old values that died after `commits` commits, and whether it died.
+    async fn after_death(commits: i64) -> (Content, bool) {
+        let prefix = Key::new("batch").unwrap();
+        let store = Mortal { inner: Embedded::in_memory().unwrap(), left: AtomicI64::new(i64::MAX) };
+        commit(&store, &prefix, puts(0..200, b"old").collect()).await.unwrap();
+        store.left.store(commits, Ordering::Relaxed);
+        let deleted = (0..50).map(|number| Write::Delete { key: format!("jobs/{number}") });
+        let died = commit(&store, &prefix, deleted.chain(puts(50..350, b"new")).collect()).await.is_err();
+        store.left.store(i64::MAX, Ordering::Relaxed);
+        (load(&store, &prefix).await.unwrap().into_iter().collect(), died)
+    }
+
+    #[tokio::test]
+    async fn a_large_commit_is_all_or_nothing_wherever_it_is_cut_off() {
+        let (before, after) = (content(0..200, b"old"), content(50..350, b"new"));
+        let mut outcomes = Vec::new();
+        for commits in 0.. {
+            let (found, died) = after_death(commits).await;
+            assert!(found == before || found == after, "torn after {commits} commits");
+            outcomes.push(found == after);
+            if !died {
+                break;
+            }
+        }
+        // Staged in three batches; from the marker on it is done.
+        assert_eq!(outcomes.iter().position(|done| *done), Some(4));
+        assert!(outcomes.len() > 8 && outcomes.is_sorted(), "{outcomes:?}");
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fits_is_one_batch() {
+        let prefix = Key::new("batch").unwrap();
+        let store = Mortal { inner: Embedded::in_memory().unwrap(), left: AtomicI64::new(1) };
+        commit(&store, &prefix, puts(0..128, b"new").collect()).await.unwrap();
+        assert_eq!(store.left.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn chunks_keep_to_the_limits() {
+        let large = vec![0; MAX_BATCH_BYTES / 3];
+        let writes = puts(0..7, &large).map(|write| absolute(&Key::new("batch").unwrap(), write).unwrap());
+        let sizes: Vec<usize> = chunks(writes.collect()).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 2, 2, 1]);
+    }
 }

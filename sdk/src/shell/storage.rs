@@ -64,7 +64,7 @@ async fn run<S>(
         let (tokens, writes) = merge(std::mem::take(&mut jobs));
         if let Err(error) = journal::commit(store.as_ref(), &prefix, writes).await {
             // A shell that has ended no longer listens; it asks for the result instead.
-            let _ = messages.try_send(Message::Failed(error.clone()));
+            let _ = messages.send(Message::Failed(error.clone())).await;
             return Err(error);
         }
         for token in tokens {
