@@ -163,7 +163,7 @@ impl Kernel {
         let is_there = self.links.get(&joining.link) == Some(&Peer::JoiningAgent(token));
         let is_new = !self.agents.contains_key(&joining.id);
         if is_new {
-            self.admit_new(now, &joining);
+            self.add_agent(joining.id.clone(), joining.info.clone(), AgentState::Recovering, now);
         }
         let Some(agent) = self.agents.get_mut(&joining.id) else { return };
         if is_there {
@@ -180,11 +180,11 @@ impl Kernel {
         }
     }
 
-    fn admit_new(&mut self, now: Timestamp, joining: &Joining) {
-        let slot = self.allocator.add_agent(joining.id.clone(), joining.info.resources.clone());
-        let agent = Agent::new(joining.info.clone(), slot, AgentState::Recovering, now);
-        self.agents.insert(joining.id.clone(), agent);
-        self.changes.agent(&joining.id);
+    pub(super) fn add_agent(&mut self, id: AgentId, info: AgentInfo, standing: AgentState, since: Timestamp) {
+        let slot = self.allocator.add_agent(id.clone(), info.resources.clone());
+        let replaced = self.agents.insert(id.clone(), Agent::new(info, slot, standing, since));
+        self.tally.agent(replaced.map(|agent| agent.standing), Some(standing));
+        self.changes.agent(&id);
     }
 
     /// The registration stands: the agent is told, its tasks are compared with ours, its resources exist.
@@ -241,6 +241,7 @@ impl Kernel {
         let is_counted = matches!(standing, AgentState::Active | AgentState::Suspected);
         self.allocator.set_standing(agent.slot, standing == AgentState::Active, is_counted);
         if agent.standing != standing {
+            self.tally.agent(Some(agent.standing), Some(standing));
             agent.standing = standing;
             agent.since = now;
             self.changes.agent(id);

@@ -52,6 +52,8 @@ pub(super) struct Framework {
     pub(super) retired: bool,
     /// Tasks that have not ended, or whose end has not been acknowledged.
     pub(super) tasks: BTreeMap<TaskId, Task>,
+    /// How many of them have not ended.
+    pub(super) live: usize,
     /// The latest that have ended. Their ids are still taken.
     pub(super) ended: BTreeMap<TaskId, Task>,
     ended_in_order: VecDeque<TaskId>,
@@ -71,6 +73,7 @@ impl Framework {
             retiring: false,
             retired: false,
             tasks: BTreeMap::new(),
+            live: 0,
             ended: BTreeMap::new(),
             ended_in_order: VecDeque::new(),
             offers: BTreeSet::new(),
@@ -107,14 +110,13 @@ impl Framework {
         RegistryChange::PutFramework { id: id.clone(), info: self.info.clone(), disconnected, retired }
     }
 
-    /// Lists an ended task, and says which are no longer listed for it.
-    pub(super) fn keep_ended(&mut self, task: Task, kept: usize) -> Vec<TaskId> {
+    /// Lists an ended task, and takes out those that are no longer listed for it.
+    pub(super) fn keep_ended(&mut self, task: Task, kept: usize) -> Vec<Task> {
         self.ended_in_order.push_back(task.info.id.clone());
         self.ended.insert(task.info.id.clone(), task);
         let surplus = self.ended_in_order.len().saturating_sub(kept);
-        let dropped: Vec<TaskId> = self.ended_in_order.drain(..surplus).collect();
-        dropped.iter().for_each(|id| drop(self.ended.remove(id)));
-        dropped
+        let dropped = self.ended_in_order.drain(..surplus);
+        dropped.filter_map(|id| self.ended.remove(&id)).collect()
     }
 
     pub(super) fn answer_to(&self, call: &CallId) -> Option<&Outcome> {

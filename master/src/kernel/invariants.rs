@@ -6,6 +6,7 @@ use divvy_proto::ids::{AgentId, OfferId};
 use divvy_proto::resources::Resources;
 
 use super::allocator::{ClientIx, Quantities};
+use super::tally::Tally;
 use super::{Kernel, Peer, TaskKey};
 
 /// What an agent's tasks and offers add up to, and which they are.
@@ -31,6 +32,7 @@ impl Kernel {
         self.count_tasks(&mut counts, &mut held)?;
         self.count_offers(&mut counts, &mut held)?;
         self.check_agents(&counts)?;
+        self.check_tally()?;
         self.allocator.check_clients(&held)?;
         self.check_links()
     }
@@ -100,6 +102,22 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    fn check_tally(&self) -> Result<(), String> {
+        let mut recount = Tally::default();
+        self.agents.values().for_each(|agent| recount.agent(None, Some(agent.standing)));
+        for (id, framework) in &self.frameworks {
+            let listed = framework.tasks.values().chain(framework.ended.values());
+            listed.for_each(|task| recount.task(None, Some(task.status.state)));
+            if framework.live != framework.tasks.values().filter(|task| task.is_live()).count() {
+                return Err(format!("{id}: its tasks that have not ended are miscounted"));
+            }
+        }
+        match recount == self.tally {
+            true => Ok(()),
+            false => Err(format!("the tally is {:?}, a recount {recount:?}", self.tally)),
+        }
     }
 
     fn check_links(&self) -> Result<(), String> {

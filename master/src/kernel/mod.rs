@@ -34,6 +34,7 @@ mod operator;
 mod pings;
 mod reconcile;
 mod registry;
+mod tally;
 mod tasks;
 mod timers;
 mod views;
@@ -58,6 +59,7 @@ use changes::Changes;
 use frameworks::{Connection, Framework};
 use offers::Offer;
 use registry::Awaited;
+use tally::Tally;
 use timers::{Timer, Timers};
 
 /// Names a task: it is unique within its framework only.
@@ -91,6 +93,7 @@ pub struct Kernel {
     timers: Timers,
     awaited: BTreeMap<PersistToken, Awaited>,
     changes: Changes,
+    tally: Tally,
     made: Made,
     /// Effects of `recover`, which has nowhere to push them.
     unsaid: Effects,
@@ -124,6 +127,7 @@ impl Kernel {
             timers: Timers::default(),
             awaited: BTreeMap::new(),
             changes: Changes::default(),
+            tally: Tally::default(),
             made: Made::default(),
             unsaid: Vec::new(),
         }

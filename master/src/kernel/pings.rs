@@ -62,6 +62,11 @@ impl Kernel {
         if agent.marking {
             return;
         }
+        if agent.joining.is_some() {
+            // It is coming back; the store is slow.
+            self.timers.set(Timer::Agent(id.clone()), now + interval);
+            return;
+        }
         let silence = agent.silent_since.map(|since| now.since(since));
         match agent.standing {
             AgentState::Gone | AgentState::Unreachable => {}

@@ -7,7 +7,6 @@ use divvy_proto::scheduler::{FrameworkInfo, Outcome};
 use divvy_proto::task::AgentTask;
 use divvy_proto::time::Timestamp;
 
-use super::agents::Agent;
 use super::frameworks::{Connection, Framework};
 use super::{
     Absence, Config, Effect, Effects, Kernel, LinkId, PersistToken, RegistryChange, RequestId, Timer,
@@ -81,9 +80,7 @@ impl Kernel {
         if standing == AgentState::Recovering {
             self.timers.set(Timer::Agent(id.clone()), now + self.config.reregister_timeout);
         }
-        let slot = self.allocator.add_agent(id.clone(), info.resources.clone());
-        self.changes.agent(&id);
-        self.agents.insert(id, Agent::new(info, slot, standing, since));
+        self.add_agent(id, info, standing, since);
     }
 
     fn recover_framework(

@@ -76,7 +76,9 @@ impl Kernel {
         }
         self.changes.agent(&task.agent);
         self.changes.task(&key);
+        self.tally.task(None, Some(task.status.state));
         if let Some(framework) = self.frameworks.get_mut(framework) {
+            framework.live += usize::from(task.is_live());
             framework.tasks.insert(task.info.id.clone(), task);
         }
     }
@@ -100,7 +102,12 @@ impl Kernel {
 
     /// Takes over a new status, whoever said it.
     fn set_status(&mut self, key: &TaskKey, status: TaskStatus) {
-        let Some(task) = self.task_mut(key) else { return };
+        let Some(framework) = self.frameworks.get_mut(&key.0) else { return };
+        let Some(task) = framework.tasks.get_mut(&key.1) else { return };
+        self.tally.task(Some(task.status.state), Some(status.state));
+        if task.is_live() && status.state.is_terminal() {
+            framework.live = framework.live.saturating_sub(1);
+        }
         if status.state == TaskState::Running {
             task.started_at.get_or_insert(status.time);
         }
@@ -192,7 +199,8 @@ impl Kernel {
         self.changes.agent(&task.agent);
         self.changes.task(key);
         for dropped in framework.keep_ended(task, kept) {
-            self.changes.task(&(key.0.clone(), dropped));
+            self.tally.task(Some(dropped.status.state), None);
+            self.changes.task(&(key.0.clone(), dropped.info.id));
         }
     }
 

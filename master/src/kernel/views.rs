@@ -11,7 +11,7 @@ use divvy_proto::time::Timestamp;
 
 use super::Kernel;
 use super::agents::Agent;
-use super::allocator::{Quantities, sum};
+use super::allocator::sum;
 use super::frameworks::Framework;
 use super::offers::Offer;
 use super::tasks::Task;
@@ -20,16 +20,16 @@ impl Kernel {
     /// The cluster's totals. `leader` is empty: the kernel does not know its own address.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> api::Status {
-        let frameworks = self.frameworks.values();
-        let tasks = frameworks.clone().flat_map(|f| f.tasks.values().chain(f.ended.values()));
+        let mut frameworks = BTreeMap::new();
+        self.frameworks.values().for_each(|f| *frameworks.entry(f.state()).or_default() += 1);
         api::Status {
             leader: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.config.epoch.0,
             uptime: self.started.map_or(0, |started| now.since(started).as_secs()),
-            agents: count(self.agents.values().map(|agent| agent.standing)),
-            frameworks: count(frameworks.map(Framework::state)),
-            tasks: count(tasks.map(|task| task.status.state)),
+            agents: self.tally.agents.clone(),
+            frameworks,
+            tasks: self.tally.tasks.clone(),
             resources: self.cluster_use(),
             warnings: self.breaker_warning().into_iter().collect(),
         }
@@ -91,16 +91,13 @@ impl Kernel {
     }
 
     fn show_framework(&self, id: &FrameworkId, framework: &Framework) -> api::Framework {
-        let mut held = Quantities::default();
-        let live = framework.tasks.values().filter(|task| task.holds).map(|task| &task.info.resources);
-        let offered = framework.offers.iter().filter_map(|offer| self.offers.get(offer));
-        live.chain(offered.map(|offer| &offer.resources)).for_each(|resources| held.add(resources));
+        let held = self.allocator.held_by_framework(id);
         api::Framework {
             id: id.clone(),
             name: framework.info.name.clone(),
             roles: framework.info.roles.clone(),
             state: framework.state(),
-            tasks: framework.tasks.values().filter(|task| task.is_live()).count(),
+            tasks: framework.live,
             offers: framework.offers.len(),
             dominant_share: self.allocator.share(&held).as_f64(),
             resources: held.to_resources(),
@@ -216,12 +213,6 @@ impl Kernel {
 /// An agent whose tasks hold more than it declares counts as having what they hold.
 fn total(available: &Resources, offered: &Resources, used: &Resources) -> Resources {
     sum(&sum(available, offered), used)
-}
-
-fn count<T: Ord>(states: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
-    let mut counts = BTreeMap::new();
-    states.for_each(|state| *counts.entry(state).or_default() += 1);
-    counts
 }
 
 fn with_hostname(agent: &Agent) -> Attributes {

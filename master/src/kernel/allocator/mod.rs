@@ -92,7 +92,7 @@ enum Untried {
 pub(super) struct Allocator {
     slots: Vec<Slot>,
     clients: Vec<Client>,
-    clients_by_name: BTreeMap<(FrameworkId, RolePath), ClientIx>,
+    clients_of: BTreeMap<FrameworkId, Vec<ClientIx>>,
     tree: RoleTree,
     filters: Filters,
     sums: Sums,
@@ -112,7 +112,7 @@ impl Allocator {
         Self {
             slots: Vec::new(),
             clients: Vec::new(),
-            clients_by_name: BTreeMap::new(),
+            clients_of: BTreeMap::new(),
             tree: RoleTree::new(),
             filters: Filters::default(),
             sums: Sums::default(),
@@ -132,15 +132,24 @@ impl Allocator {
 
     /// A framework in a role, made at the first question. It wants nothing at first.
     pub(super) fn client(&mut self, framework: &FrameworkId, role: &RolePath) -> ClientIx {
-        let name = (framework.clone(), role.clone());
-        if let Some(client) = self.clients_by_name.get(&name) {
-            return *client;
+        let known = self.clients_of.get(framework).into_iter().flatten();
+        if let Some(client) = known.copied().find(|client| self.clients[client.0].role == *role) {
+            return client;
         }
         let client = ClientIx(self.clients.len());
         let node = self.tree.add_client(role, framework.as_str(), client);
         self.clients.push(Client { framework: framework.clone(), role: role.clone(), node });
-        self.clients_by_name.insert(name, client);
+        self.clients_of.entry(framework.clone()).or_default().push(client);
         client
+    }
+
+    /// What a framework holds in all its roles.
+    pub(super) fn held_by_framework(&self, framework: &FrameworkId) -> Quantities {
+        let mut held = Quantities::default();
+        for client in self.clients_of.get(framework).into_iter().flatten() {
+            held.merge(self.tree.held(self.clients[client.0].node));
+        }
+        held
     }
 
     pub(super) fn slot(&self, agent: AgentIx) -> &Slot {
