@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use divvy_proto::api::Change;
 use divvy_proto::scheduler::{Event, Outcome, Refusal, StreamError};
+use divvy_proto::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::Changes;
 use super::clock::Clock;
 use super::handle::{Outbox, Query, Request};
-use super::metrics::{Metrics, names};
+use super::metrics::{Metrics, gauge, names};
 use super::queue::Pushed;
 use super::registry::{Commit, CommitError};
 use crate::kernel::{Effect, Input, Kernel, LinkId, OperatorRequest, RequestId};
@@ -58,66 +59,53 @@ struct Turn {
     inputs: u64,
 }
 
+/// Comes true when the kernel wants to be told the time.
+async fn due(clock: Clock, deadline: Option<Timestamp>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(clock.until(deadline)).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Turns {
     /// Runs until told to stop, or until the registry cannot be written any more.
     pub(super) async fn run(mut self) -> Result<(), CommitError> {
         let mut requests = Vec::new();
         loop {
-            let deadline = self.kernel.next_deadline();
-            let clock = self.clock;
-            let due = async move {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep(clock.until(deadline)).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let mut turn = Turn::default();
-            let started;
-            tokio::select! {
+            let due = due(self.clock, self.kernel.next_deadline());
+            let committed = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                committed = self.committed.recv() => {
-                    started = Instant::now();
-                    self.take_committed(committed, &mut turn)?;
-                }
-                taken = self.requests.recv_many(&mut requests, LARGEST_TURN) => {
-                    started = Instant::now();
-                    if taken == 0 {
-                        return Ok(());
-                    }
-                }
-                () = due => started = Instant::now(),
+                committed = self.committed.recv() => committed.ok_or(CommitError::Stopped)??,
+                taken = self.requests.recv_many(&mut requests, LARGEST_TURN) => match taken {
+                    0 => return Ok(()),
+                    _ => Vec::new(),
+                },
+                () = due => Vec::new(),
+            };
+            while requests.len() < LARGEST_TURN
+                && let Ok(request) = self.requests.try_recv()
+            {
+                requests.push(request);
             }
-            self.turn(&mut requests, turn);
+            let started = Instant::now();
+            self.turn(committed, requests.drain(..));
             self.metrics.turn_seconds.observe(started.elapsed().as_secs_f64());
             // A turn does not wait, so a busy master must let its connections run in between.
             tokio::task::yield_now().await;
         }
     }
 
-    fn take_committed(
-        &mut self,
-        committed: Option<Result<Vec<Commit>, CommitError>>,
-        turn: &mut Turn,
-    ) -> Result<(), CommitError> {
-        for commit in committed.ok_or(CommitError::Stopped)?? {
-            self.handle(Input::Persisted(commit.token), turn);
-        }
-        Ok(())
-    }
-
-    fn turn(&mut self, requests: &mut Vec<Request>, mut turn: Turn) {
-        while let Ok(request) = self.requests.try_recv() {
-            requests.push(request);
-            if requests.len() >= LARGEST_TURN {
-                break;
-            }
+    fn turn(&mut self, committed: Vec<Commit>, requests: impl Iterator<Item = Request>) {
+        let mut turn = Turn::default();
+        for commit in committed {
+            self.handle(Input::Persisted(commit.token), &mut turn);
         }
         let now = self.clock.now();
         if self.kernel.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.handle(Input::Tick, &mut turn);
         }
-        for request in requests.drain(..) {
+        for request in requests {
             self.take(request, &mut turn);
         }
         if turn.inputs > 0 {
@@ -131,8 +119,8 @@ impl Turns {
         for query in turn.queries {
             query(&self.kernel, &self.changes, now);
         }
-        self.metrics.links.set(super::metrics::gauge(self.links.len()));
-        self.metrics.watchers.set(super::metrics::gauge(self.changes.readers()));
+        self.metrics.links.set(gauge(self.links.len()));
+        self.metrics.watchers.set(gauge(self.changes.readers()));
     }
 
     fn take(&mut self, request: Request, turn: &mut Turn) {

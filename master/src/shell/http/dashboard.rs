@@ -71,7 +71,9 @@ fn answer(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
             headers.insert(name, value);
         }
     };
-    set(response.headers_mut(), header::CONTENT_TYPE, file.metadata.mimetype());
+    let kind = file.metadata.mimetype();
+    let charset = if kind.starts_with("text/") { "; charset=utf-8" } else { "" };
+    set(response.headers_mut(), header::CONTENT_TYPE, &format!("{kind}{charset}"));
     set(response.headers_mut(), header::CACHE_CONTROL, caching);
     set(response.headers_mut(), header::ETAG, &tag);
     response

@@ -55,25 +55,36 @@ pub(super) async fn task(
 pub(super) async fn framework(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
     let (name, rest) = split(request.uri())?;
     let found = api.kernel.query(|kernel, _| kernel.frameworks()).await?;
-    let framework = chosen(found, &name).ok_or_else(|| {
-        Failure::gateway(format!(
-            "no framework named {name} is known: start it (`divvy {name} serve`), or see `divvy frameworks`"
-        ))
-    })?;
-    if framework.state != FrameworkState::Active {
-        return Err(Failure::gateway(format!(
-            "framework {name} ({}) is not connected since {}: its tasks run on, but its API does not answer until it is \
-             started again",
-            framework.id, framework.since
-        )));
-    }
-    let Some(url) = framework.url.clone() else {
-        return Err(Failure::gateway(format!("framework {name} ({}) has no REST API", framework.id)));
-    };
+    let url = url_of(chosen(found, &name), &name)?;
     let target = target(&url, &rest)?;
     forward(&api, target, request)
         .await
         .map_err(|why| why.into_failure(&format!("framework {name} at {url}")))
+}
+
+/// Where a framework's API is, or why it cannot be asked.
+fn url_of(framework: Option<api::Framework>, name: &str) -> Result<String, Failure> {
+    let Some(framework) = framework else {
+        let hint = match name {
+            "service" | "batch" => format!("start it with `divvy {name} serve`"),
+            _ => "see `divvy frameworks`".to_owned(),
+        };
+        return Err(Failure::gateway(format!("no framework named {name} is known: {hint}")));
+    };
+    let (id, since) = (&framework.id, framework.since);
+    match (framework.state, framework.url) {
+        (FrameworkState::Active, Some(url)) => Ok(url),
+        (FrameworkState::Active, None) => {
+            Err(Failure::gateway(format!("framework {name} ({id}) has no REST API")))
+        }
+        (FrameworkState::Disconnected, _) => Err(Failure::gateway(format!(
+            "framework {name} ({id}) is not connected since {since}: its tasks run on, but its API does not answer until \
+             it is started again"
+        ))),
+        (FrameworkState::Completed, _) => {
+            Err(Failure::gateway(format!("framework {name} ({id}) was torn down at {since}")))
+        }
+    }
 }
 
 /// The framework of this name or id; of several, the one that is connected.
