@@ -42,7 +42,7 @@ impl Connection {
 pub(super) struct Framework {
     pub(super) info: FrameworkInfo,
     pub(super) connection: Connection,
-    /// Since when it is connected or not.
+    /// Since when it is connected or not, or has ended.
     pub(super) since: Timestamp,
     pub(super) suppressed: BTreeSet<RolePath>,
     /// One that never heard its id can never come back.
@@ -105,8 +105,9 @@ impl Framework {
 
     /// What the registry holds of it.
     pub(super) fn record(&self, id: &FrameworkId) -> RegistryChange {
-        let disconnected = (self.connection == Connection::Disconnected).then_some(self.since);
         let retired = self.retired || self.retiring;
+        let is_away = retired || self.connection == Connection::Disconnected;
+        let disconnected = is_away.then_some(self.since);
         RegistryChange::PutFramework { id: id.clone(), info: self.info.clone(), disconnected, retired }
     }
 
@@ -306,7 +307,9 @@ impl Kernel {
             return;
         }
         framework.connection = Connection::Disconnected;
-        framework.since = now;
+        if !framework.retiring {
+            framework.since = now;
+        }
         let (deadline, can_return) = (now + framework.info.failover_timeout, framework.was_told_its_id);
         self.forget_wishes(id, &[]);
         self.timers.cancel(&Timer::Heartbeat(id.clone()));
@@ -318,7 +321,7 @@ impl Kernel {
             self.timers.set(Timer::Failover(id.clone()), deadline);
             self.persist_framework(id, None, out);
         } else {
-            self.retire(id, None, out);
+            self.retire(now, id, None, out);
         }
     }
 
@@ -329,17 +332,24 @@ impl Kernel {
         }
     }
 
-    pub(super) fn failover_timeout(&mut self, _now: Timestamp, id: &FrameworkId, out: &mut Effects) {
+    pub(super) fn failover_timeout(&mut self, now: Timestamp, id: &FrameworkId, out: &mut Effects) {
         let is_away = |f: &Framework| f.connection == Connection::Disconnected && !f.retiring;
         if self.frameworks.get(id).is_some_and(is_away) {
-            self.retire(id, None, out);
+            self.retire(now, id, None, out);
         }
     }
 
     /// Begins the end of a framework: from here on it is given nothing; it ends once the store has it.
-    pub(super) fn retire(&mut self, id: &FrameworkId, asker: Option<Asker>, out: &mut Effects) {
+    pub(super) fn retire(
+        &mut self,
+        now: Timestamp,
+        id: &FrameworkId,
+        asker: Option<Asker>,
+        out: &mut Effects,
+    ) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.retiring = true;
+        framework.since = now;
         self.timers.cancel(&Timer::Failover(id.clone()));
         self.forget_wishes(id, &[]);
         self.persist_framework(id, Some(Awaited::Retired(id.clone(), asker)), out);
@@ -355,7 +365,6 @@ impl Kernel {
     ) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.retired = true;
-        framework.since = now;
         let link = framework.connection.link();
         let keys: Vec<_> = framework.tasks.keys().map(|task| (id.clone(), task.clone())).collect();
         if let (Some(Asker::Framework(call)), Some(_)) = (&asker, link) {

@@ -161,7 +161,9 @@ impl Kernel {
     /// When to feed `Input::Tick` (and end a turn) if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.next().into_iter().chain(self.allocator.next_deadline()).min()
+        // After a recovery there is something to say at once.
+        let unsaid = self.started.filter(|_| !self.unsaid.is_empty());
+        unsaid.into_iter().chain(self.timers.next()).chain(self.allocator.next_deadline()).min()
     }
 
     fn tick(&mut self, now: Timestamp, out: &mut Effects) {

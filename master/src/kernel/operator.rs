@@ -25,7 +25,7 @@ impl Kernel {
                     false => Err(format!("framework {} has no task {} that has not ended", key.0, key.1)),
                 }
             }
-            OperatorRequest::Teardown(id) => match self.tear_down(&id, request, out) {
+            OperatorRequest::Teardown(id) => match self.tear_down(now, &id, request, out) {
                 Ok(()) => return,
                 Err(why) => Err(why),
             },
@@ -37,7 +37,13 @@ impl Kernel {
         out.push(Effect::Answer { request, result });
     }
 
-    fn tear_down(&mut self, id: &FrameworkId, request: RequestId, out: &mut Effects) -> Result<(), String> {
+    fn tear_down(
+        &mut self,
+        now: Timestamp,
+        id: &FrameworkId,
+        request: RequestId,
+        out: &mut Effects,
+    ) -> Result<(), String> {
         match self.frameworks.get(id) {
             None => Err(format!("framework {id} is not known")),
             Some(framework) if framework.retired => Err(format!("framework {id} was torn down already")),
@@ -45,7 +51,7 @@ impl Kernel {
                 Err(format!("framework {id} is being torn down already"))
             }
             Some(_) => {
-                self.retire(id, Some(Asker::Operator(request)), out);
+                self.retire(now, id, Some(Asker::Operator(request)), out);
                 Ok(())
             }
         }

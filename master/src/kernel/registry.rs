@@ -1,5 +1,7 @@
 //! What must outlive the master: which facts are persisted, what waits for them, and the way back from the store.
 
+use std::collections::BTreeSet;
+
 use divvy_proto::agent::AgentInfo;
 use divvy_proto::api::AgentState;
 use divvy_proto::ids::{AgentId, CallId, FrameworkId};
@@ -58,16 +60,26 @@ impl Kernel {
     ) -> Self {
         let mut kernel = Self::new(config);
         kernel.started = Some(now);
+        let mut were_connected = BTreeSet::new();
         for record in records {
             match record {
                 RegistryChange::PutAgent { id, info, absence } => {
                     kernel.recover_agent(id, info, absence, now);
                 }
                 RegistryChange::PutFramework { id, info, disconnected, retired } => {
+                    match disconnected.is_none() && !retired {
+                        true => were_connected.insert(id.clone()),
+                        false => were_connected.remove(&id),
+                    };
                     kernel.recover_framework(id, info, disconnected, retired, now);
                 }
             }
         }
+        // The time of those that were connected when the last master ended runs from here; and if this master ends as well,
+        // not from anew.
+        let mut unsaid = Vec::new();
+        were_connected.iter().for_each(|id| kernel.persist_framework(id, None, &mut unsaid));
+        kernel.unsaid = unsaid;
         kernel
     }
 
@@ -100,13 +112,6 @@ impl Kernel {
         }
         self.changes.framework(&id);
         self.frameworks.insert(id.clone(), framework);
-        if disconnected.is_none() && !retired {
-            // It was connected when the last master ended, so its time runs from here; and if this master ends as well, not
-            // from anew.
-            let mut unsaid = std::mem::take(&mut self.unsaid);
-            self.persist_framework(&id, None, &mut unsaid);
-            self.unsaid = unsaid;
-        }
     }
 
     fn persist(&mut self, change: RegistryChange, then: Option<Awaited>, out: &mut Effects) -> PersistToken {

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
-use divvy_proto::api::Change;
+use divvy_proto::api::{AgentState, Change};
 use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, UpdateId};
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
@@ -323,6 +323,12 @@ impl Cluster {
         }
     }
 
+    /// The store has everything, and is quick again.
+    pub(super) fn settle_store(&mut self) {
+        self.store_is_slow = false;
+        self.store_answers();
+    }
+
     /// The master ends, and the next one reads the registry. All streams are gone.
     pub(super) fn fail_over(&mut self) {
         let config = Config { epoch: self.kernel.config.epoch, ..self.kernel.config.clone() };
@@ -334,6 +340,37 @@ impl Cluster {
             framework.offers.clear();
         });
         self.kernel = Kernel::recover(config, self.registry.clone(), self.now);
+    }
+
+    /// Checks that a master that restarted now would find what this one knows.
+    pub(super) fn check_registry(&self) -> Result<(), String> {
+        let next = Kernel::recover(self.kernel.config.clone(), self.registry.clone(), self.now);
+        for (id, agent) in &self.kernel.agents {
+            let absence = |standing| match standing {
+                AgentState::Unreachable | AgentState::Gone => Some(standing),
+                _ => None,
+            };
+            let known = next.agents.get(id).map(|agent| (absence(agent.standing), &agent.info));
+            if known != Some((absence(agent.standing), &agent.info)) {
+                return Err(format!("{id}: the registry has {known:?}, but it is {:?}", agent.standing));
+            }
+        }
+        for (id, framework) in &self.kernel.frameworks {
+            let known = next.frameworks.get(id).map(|framework| framework.record(id));
+            let record = framework.record(id);
+            let is_same = match (&known, &record) {
+                (Some(known), RegistryChange::PutFramework { disconnected: None, .. }) => {
+                    // One that is connected is recovered as one that has disconnected now.
+                    *known == with_disconnected(record.clone(), self.now)
+                }
+                (Some(known), _) => *known == record,
+                (None, _) => false,
+            };
+            if !is_same {
+                return Err(format!("{id}: the registry has {known:?}, but it is {record:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// What the kernel did since it was last asked.
@@ -492,6 +529,15 @@ impl TestFramework {
             Event::Update(status) => self.updates.push(status),
             _ => {}
         }
+    }
+}
+
+fn with_disconnected(record: RegistryChange, at: Timestamp) -> RegistryChange {
+    match record {
+        RegistryChange::PutFramework { id, info, retired, .. } => {
+            RegistryChange::PutFramework { id, info, disconnected: Some(at), retired }
+        }
+        other => other,
     }
 }
 

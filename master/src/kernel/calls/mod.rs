@@ -96,7 +96,7 @@ impl Kernel {
                 }
             }
             CallBody::Teardown => {
-                self.retire(id, Some(Asker::Framework(call.id)), out);
+                self.retire(now, id, Some(Asker::Framework(call.id)), out);
                 Done::Later
             }
             CallBody::AcceptInverse { .. } => unsupported("AcceptInverse"),
