@@ -10,10 +10,11 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use divvy_proto::task::Artifact;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
+use crate::causes::causes;
 use crate::container::UserName;
 
 /// A server that says nothing for so long is given up (Mesos: 1 min).
@@ -108,17 +109,6 @@ impl Fetcher {
         }
         Ok(hexadecimal(digest))
     }
-}
-
-/// An error with all that lies behind it, for reqwest itself says only "error sending request".
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn origin(artifact: &Artifact) -> Result<Origin, FetchError> {
@@ -259,7 +249,7 @@ fn unpack(mut archive: File, directory: &Path) -> io::Result<()> {
     let count = archive.read(&mut magic)?;
     io::Seek::rewind(&mut archive)?;
     match count == 2 && magic == [0x1f, 0x8b] {
-        true => unpack_tar(GzDecoder::new(archive), directory),
+        true => unpack_tar(MultiGzDecoder::new(archive), directory),
         false => unpack_tar(archive, directory),
     }
 }

@@ -12,6 +12,7 @@
 //! [`Agent::start`] is the way in. There is no global state: one process may run many agents.
 
 mod agent;
+mod causes;
 mod checkpoint;
 mod config;
 pub mod container;

@@ -2,7 +2,7 @@
 //!
 //! Not here: what is said. Streams are named to the main loop, which owns the supervisor.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use divvy_proto::agent::{AgentMessage, MasterMessage};
 use divvy_proto::convert::limits::MESSAGE_BYTES;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tracing::{debug, info, warn};
 
+use crate::causes::causes;
 use crate::config::MasterAddress;
 use crate::supervisor::LinkId;
 
@@ -22,6 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Mesos goes up to 1 min; a master that comes back finds its agents sooner here.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// A stream that lived so long was a good one: after it the pauses begin anew. A master that refuses at once is not hurried.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// What a stream does.
 #[derive(Debug)]
@@ -59,20 +62,18 @@ impl Drop for Outgoing {
 pub(crate) async fn keep_open(master: MasterAddress, events: mpsc::Sender<LinkEvent>) {
     let mut pause = FIRST_PAUSE;
     for id in (1..).map(LinkId) {
-        match open(&master, id, &events).await {
-            Ok(true) => pause = FIRST_PAUSE,
-            Ok(false) => {}
-            Err(error) => {
-                // The first failures are normal where everything starts at once.
-                if pause >= Duration::from_secs(1) {
-                    warn!(
-                        "master {master}: {error}; trying again within {}",
-                        humantime::format_duration(pause)
-                    );
-                } else {
-                    debug!("master {master}: {error}");
-                }
+        let began = Instant::now();
+        if let Err(error) = open(&master, id, &events).await {
+            let error = causes(&*error);
+            // The first failures are normal where everything starts at once.
+            if pause >= Duration::from_secs(1) {
+                warn!("master {master}: {error}; trying again within {}", humantime::format_duration(pause));
+            } else {
+                debug!("master {master}: {error}");
             }
+        }
+        if began.elapsed() >= STABLE {
+            pause = FIRST_PAUSE;
         }
         if events.is_closed() {
             return;
@@ -88,12 +89,12 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + f64::from(byte) / 512.0)
 }
 
-/// One stream from its beginning to its end; whether the master ever said anything.
+/// One stream from its beginning to its end.
 async fn open(
     master: &MasterAddress,
     id: LinkId,
     events: &mpsc::Sender<LinkEvent>,
-) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = Endpoint::from_shared(master.as_str().to_owned())?.connect_timeout(CONNECT_TIMEOUT);
     let channel = endpoint.tcp_nodelay(true).connect().await?;
     let mut client = pb::agent_client::AgentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
@@ -103,7 +104,7 @@ async fn open(
     // The registration goes into the queue first: a master may wait for it before it answers at all.
     let opened = LinkEvent::Open(id, Outgoing { messages, end: end.clone() });
     if events.send(opened).await.is_err() {
-        return Ok(false);
+        return Ok(());
     }
     let mut heard = false;
     let conversation = async {
@@ -125,11 +126,8 @@ async fn open(
         () = end.cancelled() => Ok(()),
     };
     drop(events.send(LinkEvent::Closed(id)).await);
-    match (heard, result) {
-        (true, Err(error)) => {
-            warn!("lost master {master}: {error}");
-            Ok(true)
-        }
-        (heard, result) => result.map(|()| heard),
+    if heard && let Err(error) = &result {
+        warn!("lost master {master}: {}", causes(&**error));
     }
+    result
 }

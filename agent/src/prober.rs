@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::causes::causes;
 use crate::container::{ContainerId, Runtime};
 use crate::supervisor::Input;
 
@@ -137,7 +138,7 @@ impl Asker {
                 }
                 Ok(answer) => return Err(format!("the answer was {}", answer.status())),
                 Err(error) if error.is_connect() => refused = "the connection was refused".to_owned(),
-                Err(error) => return Err(error.without_url().to_string()),
+                Err(error) => return Err(causes(&error.without_url())),
             }
         }
         Err(refused)

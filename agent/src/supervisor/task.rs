@@ -333,46 +333,47 @@ impl Task {
             _ if self.record.kill.is_some() => self.kill_again(turn, cause, grace),
             Phase::Ended | Phase::Destroying | Phase::Done => {
                 if cause == KillCause::FrameworkRemoved {
-                    self.record.kill = Some(Kill { cause, grace });
-                    self.record.unacknowledged.clear();
+                    self.order(cause, grace);
                 }
             }
             Phase::Admitted | Phase::Preparing => {
                 if self.phase == Phase::Preparing {
                     turn.effects.push(Effect::CancelPrepare(self.record.container.clone()));
                 }
-                self.record.kill = Some(Kill { cause, grace });
+                self.order(cause, grace);
                 self.end_unstarted(turn);
             }
             Phase::Launching => {
-                self.record.kill = Some(Kill { cause, grace });
+                self.order(cause, grace);
                 self.save(turn);
             }
             Phase::Running => {
                 self.stop_health(turn);
                 let (reason, message) = kill_words(&cause, grace);
-                self.record.kill = Some(Kill { cause, grace });
+                self.order(cause, grace);
                 self.say(turn, (TaskState::Killing, reason, message));
                 self.save(turn);
             }
         }
     }
 
-    /// A second kill can only be less patient, or tell that nobody waits for updates any more.
-    fn kill_again(&mut self, turn: &mut Turn<'_>, cause: KillCause, grace: Duration) {
-        let Some(kill) = &mut self.record.kill else { return };
-        let before = kill.clone();
-        kill.grace = kill.grace.min(grace);
-        self.kill_at = self.kill_at.map(|at| at.min(turn.now + kill.grace));
-        if cause == KillCause::FrameworkRemoved {
-            kill.cause = cause;
-        }
-        let changed = *kill != before;
+    /// From here on the task is to end. Where its framework is no more, what nobody has acknowledged is void.
+    fn order(&mut self, cause: KillCause, grace: Duration) {
+        self.record.kill = Some(Kill { cause, grace });
         if self.record.abandoned() {
             self.record.unacknowledged.clear();
             self.in_flight = None;
         }
-        if changed && self.phase < Phase::Ended {
+    }
+
+    /// A second kill can only be less patient, or tell that nobody waits for updates any more.
+    fn kill_again(&mut self, turn: &mut Turn<'_>, cause: KillCause, grace: Duration) {
+        let Some(before) = self.record.kill.clone() else { return };
+        let grace = grace.min(before.grace);
+        let removed = cause == KillCause::FrameworkRemoved;
+        self.order(if removed { cause } else { before.cause.clone() }, grace);
+        self.kill_at = self.kill_at.map(|at| at.min(turn.now + grace));
+        if self.record.kill.as_ref() != Some(&before) && self.phase < Phase::Ended {
             self.save(turn);
         }
     }

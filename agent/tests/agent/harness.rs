@@ -93,7 +93,7 @@ fn config(work_dir: &Path, master: &str, name: &str) -> AgentConfig {
     let (listen, name) = ("127.0.0.1:0".parse().unwrap(), Hostname::new(name).unwrap());
     let config = AgentConfig::new(work_dir, master.parse().unwrap(), name, listen, shim).unwrap();
     let retry_first = Duration::from_millis(200);
-    AgentConfig { resources: "cpus=4;mem=1GiB".parse().unwrap(), retry_first, ..config }
+    AgentConfig { resources: "cpus=4;mem=1GiB;ports=[1024-65535]".parse().unwrap(), retry_first, ..config }
 }
 
 /// A master, an agent, and the directory that outlives agents.

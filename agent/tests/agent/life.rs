@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
-use divvy_proto::task::{Artifact, Command, ExitStatus, HealthCheck, Probe, Reason, TaskInfo, TaskState};
+use divvy_proto::task::{
+    Artifact, Command, ExitStatus, HealthCheck, Probe, Reason, TaskInfo, TaskPort, TaskState,
+};
 use sha2::{Digest, Sha256};
 
 use crate::Tests;
@@ -20,6 +22,7 @@ pub(crate) fn tests() -> Tests {
         ("artifacts_are_fetched_checked_and_unpacked", artifacts_are_fetched_checked_and_unpacked),
         ("artifacts_that_are_not_to_be_had_fail_the_task", artifacts_that_are_not_to_be_had_fail_the_task),
         ("health_is_told_and_kills", health_is_told_and_kills),
+        ("http_and_tcp_checks_reach_the_task", http_and_tcp_checks_reach_the_task),
     ]
 }
 
@@ -137,4 +140,41 @@ fn health_is_told_and_kills(world: &mut World) {
     let end = world.end_of("t");
     assert_eq!((end.state, end.reason), (TaskState::Failed, Reason::Unhealthy));
     assert!(end.message.contains("failed 3 times on end: exit code 1: I feel bad"), "{}", end.message);
+}
+
+/// A web server that every Debian can run. It feels as well as the file `sick` lets it.
+const SERVER: &str = r#"exec perl -MIO::Socket::INET -e '
+    my $server = IO::Socket::INET->new(LocalAddr => $ENV{HOST}, LocalPort => $ENV{PORT_HTTP}, Listen => 9, ReuseAddr => 1);
+    while (my $client = $server->accept) {
+        my $status = -e "sick" ? "500 Sick" : "200 Well";
+        my $line = <$client>;
+        print $client "HTTP/1.0 $status\r\nContent-Length: 0\r\n\r\n" if defined $line;
+        close $client;
+    }'"#;
+
+fn http_and_tcp_checks_reach_the_task(world: &mut World) {
+    let number = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let check = |probe| HealthCheck {
+        probe,
+        interval: Duration::from_millis(50),
+        timeout: Duration::from_secs(5),
+        grace: Duration::from_secs(10),
+        failures: 2,
+    };
+    let path = "/health".to_owned();
+    world.run(TaskInfo {
+        resources: format!("cpus=0.1;mem=64MiB;ports=[{number}]").parse().unwrap(),
+        ports: vec![TaskPort { name: "http".to_owned(), number }],
+        health: vec![check(Probe::Http { port: number, path }), check(Probe::Tcp { port: number })],
+        ..shell("t", SERVER)
+    });
+    world.status("t", "is healthy", |status| status.healthy == Some(true));
+    fs::write(world.sandbox("t").join("sick"), "").unwrap();
+    let end = world.end_of("t");
+    assert_eq!((end.state, end.reason, end.healthy), (TaskState::Failed, Reason::Unhealthy, Some(false)));
+    assert!(
+        end.message.contains("path /health, failed 2 times on end: the answer was 500"),
+        "{}",
+        end.message
+    );
 }

@@ -156,7 +156,10 @@ fn a_launch_on_what_a_killed_task_still_holds_waits_until_that_is_gone() {
     bench.hear(MasterMessage::ShutdownFramework { framework_id: framework("f") });
     bench.written();
     bench.hear(launch(large("u")));
-    assert_eq!(bench.written(), ["send u i-4 STARTING command_exited: it waits for the end of a task whose resources it is to have"]);
+    assert_eq!(
+        bench.written(),
+        ["send u i-4 STARTING command_exited: it waits for the end of a task whose resources it is to have"]
+    );
     bench.hear(launch(large("v")));
     assert_eq!(bench.written().len(), 1);
     assert!(
