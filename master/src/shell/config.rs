@@ -24,7 +24,8 @@ pub struct MasterConfig {
     /// A silent connection of an agent, a framework or an operator is asked for a sign of life so often, and closed if none
     /// comes within the same time again.
     pub keep_alive: Duration,
-    /// So many messages may wait on the stream of one agent or framework before it is cut off.
+    /// So many messages may wait on the stream of one agent or framework before it is cut off. The default holds the answer
+    /// to the largest Reconcile, which comes in one turn (`divvy_proto::convert::limits::TASKS`).
     pub link_queue: usize,
     /// So many changes may wait for one reader of changes before it is cut off.
     pub watch_queue: usize,
@@ -41,7 +42,7 @@ impl MasterConfig {
             kernel: kernel::Config::default(),
             insecure: false,
             keep_alive: Duration::from_secs(10),
-            link_queue: 16 * 1024,
+            link_queue: 128 * 1024,
             watch_queue: 4 * 1024,
         }
     }
