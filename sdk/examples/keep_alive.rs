@@ -20,12 +20,14 @@ impl Scheduler for KeepAlive {
             .filter(|offer| offer.fits(&self.spec))
             .take(missing)
             .map(|offer| offer.launch(&self.spec)) // consumes the offer: it cannot be spent twice
-            .collect() // the rest are declined for us
+            .collect::<Actions>() // the rest are declined for us
+            .needs_offers(missing > 0) // until something ends
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), divvy_sdk::Error> {
+    tracing_subscriber::fmt().init();
     let spec = TaskSpec::shell("sleep 30").named("sleeper");
     Framework::new("keep-alive", KeepAlive { want: 3, spec }).run().await
 }

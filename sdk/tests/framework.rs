@@ -1,4 +1,11 @@
 //! A framework over a real socket, against a master that says what the test wants.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects"
+)]
 
 use std::pin::Pin;
 use std::sync::Arc;
