@@ -163,10 +163,10 @@ async fn submit(context: &Context, options: Submit) -> Result<(), CliError> {
         return context.print(&client.try_out(text, format).await?, show::dry_run);
     }
     let status = client.submit(text, format).await?;
-    context
-        .progress(format_args!("{} is submitted: {} tasks, run {}", job.id, job.count, status.summary.run));
+    let (tasks, run) = (show::tasks(job.count), status.summary.run);
+    context.progress(format_args!("{} is submitted: {tasks}, run {run}", job.id));
     if options.wait.wait {
-        return wait::until_succeeded(context, &job.id, status.summary.run, options.wait.timeout).await;
+        return wait::until_succeeded(context, &job.id, run, options.wait.timeout).await;
     }
     match context.output {
         Output::Json => context.print(&status, show::status),

@@ -1,5 +1,7 @@
 //! The REST API over a socket, with a framework whose master is not there: everything but running tasks.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+
 use std::sync::Arc;
 
 use divvy_batch::{BatchConfig, Running, serve};

@@ -4,11 +4,14 @@ use std::io::Write;
 
 use divvy_sdk::cli::{CliError, Context};
 use futures::StreamExt;
-use reqwest::Method;
+use reqwest::{Method, Response};
 
-use super::Logs;
+use super::Logs as Options;
 use crate::client::Client;
 use crate::planner::{IndexStatus, JobStatus};
+
+/// How many logs are asked for before they are printed.
+const ASKED_AHEAD: usize = 8;
 
 /// One log to be printed.
 struct Source {
@@ -17,7 +20,7 @@ struct Source {
     prefix: String,
 }
 
-pub(super) async fn print(context: &Context, options: Logs) -> Result<(), CliError> {
+pub(super) async fn print(context: &Context, options: Options) -> Result<(), CliError> {
     let client = Client::new(context);
     let status = client.status(options.id.as_str()).await?;
     let sources = match options.index {
@@ -28,21 +31,42 @@ pub(super) async fn print(context: &Context, options: Logs) -> Result<(), CliErr
         context.progress(format_args!("{}: nothing was launched yet", options.id));
         return Ok(());
     }
-    let framework = client.framework_id().await?;
     let stream = if options.stderr { "stderr" } else { "stdout" };
-    let open = |source: &Source| {
-        let task = &source.task_id;
-        format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={}", options.follow)
-    };
-    if let [source] = sources.as_slice() {
-        return copy(context, &open(source), source).await;
+    let query = format!("stream={stream}&follow={}", options.follow);
+    let logs = Logs { context, framework: client.framework_id().await?, query };
+    match sources.as_slice() {
+        [source] => copy(logs.open(source).await, source).await,
+        many => report(context, logs.copy_all(many, options.follow).await),
     }
-    let copies =
-        sources.iter().map(|source| async move { (source, copy(context, &open(source), source).await) });
-    // One after the other, in order; while following, all at once.
-    let at_once = if options.follow { sources.len() } else { 1 };
-    let results: Vec<_> = futures::stream::iter(copies).buffered(at_once).collect().await;
-    report(context, results)
+}
+
+/// Where logs are asked for, and how.
+struct Logs<'a> {
+    context: &'a Context,
+    framework: String,
+    query: String,
+}
+
+impl Logs<'_> {
+    async fn open(&self, source: &Source) -> Result<Response, CliError> {
+        let path = format!("/api/v1/tasks/{}/{}/logs?{}", self.framework, source.task_id, self.query);
+        self.context.send(self.context.request(Method::GET, &path)).await
+    }
+
+    async fn copy_all<'s>(
+        &self,
+        sources: &'s [Source],
+        at_once: bool,
+    ) -> Vec<(&'s Source, Result<(), CliError>)> {
+        if at_once {
+            let copy = |source| async move { (source, copy(self.open(source).await, source).await) };
+            return futures::future::join_all(sources.iter().map(copy)).await;
+        }
+        // One after the other, in order; the next few are asked for while one is printed.
+        let open = |source| async move { (source, self.open(source).await) };
+        let bodies = futures::stream::iter(sources).map(open).buffered(ASKED_AHEAD);
+        bodies.then(|(source, body)| async move { (source, copy(body, source).await) }).collect().await
+    }
 }
 
 /// A log that is gone does not hide the others.
@@ -88,8 +112,8 @@ fn one(status: &JobStatus, index: u32, attempt: Option<u32>) -> Result<Source, C
     task_id.map(|id| Source { task_id: id.to_string(), prefix: String::new() }).ok_or_else(missing)
 }
 
-async fn copy(context: &Context, path: &str, source: &Source) -> Result<(), CliError> {
-    let mut body = context.send(context.request(Method::GET, path)).await?.bytes_stream();
+async fn copy(body: Result<Response, CliError>, source: &Source) -> Result<(), CliError> {
+    let mut body = body?.bytes_stream();
     let mut lines = Lines { prefix: &source.prefix, rest: Vec::new() };
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| {
@@ -138,4 +162,15 @@ impl Lines<'_> {
 fn write(bytes: &[u8]) -> bool {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_gets_the_prefix_however_it_arrives() {
+        let lines = Lines { prefix: "7: ", rest: Vec::new() };
+        assert_eq!(lines.prefixed(b"one\ntwo\n\n"), b"7: one\n7: two\n7: \n");
+    }
 }

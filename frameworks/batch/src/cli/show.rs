@@ -26,8 +26,18 @@ pub(super) fn list(jobs: &[JobSummary]) -> String {
     table(header, jobs.iter().map(row))
 }
 
-/// Where a job stands in one line: what is shown while waiting.
+/// Where a job stands in one line, and why.
 pub(super) fn progress(job: &JobSummary) -> String {
+    let mut line = counts(job);
+    for why in job.reason.iter().chain(&job.waiting) {
+        line.push_str("; ");
+        line.push_str(why);
+    }
+    line
+}
+
+/// Where a job stands: `wordcount: running, 3 succeeded, 17 running`.
+pub(super) fn counts(job: &JobSummary) -> String {
     let Counts { pending, running, succeeded, failed, cancelled } = job.counts;
     let counts = [
         (succeeded, "succeeded"),
@@ -38,18 +48,18 @@ pub(super) fn progress(job: &JobSummary) -> String {
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
-    let mut line = format!("{}: {}, {}", job.id, job.state, counts.join(", "));
-    for why in job.reason.iter().chain(&job.waiting) {
-        line.push_str("; ");
-        line.push_str(why);
-    }
-    line
+    format!("{}: {}, {}", job.id, job.state, counts.join(", "))
+}
+
+/// `1 task`, `20 tasks`.
+pub(super) fn tasks(count: u32) -> String {
+    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
 }
 
 /// One job: where it stands, its tasks.
 pub(super) fn status(job: &JobStatus) -> String {
     let JobStatus { summary, tasks, history } = job;
-    let mut text = progress(&JobSummary { reason: None, waiting: Vec::new(), ..summary.clone() });
+    let mut text = counts(summary);
     if let Some(why) = &summary.reason {
         text.push_str(&format!("\nwhy: {why}"));
     }
@@ -101,9 +111,9 @@ pub(super) fn dry_run(found: &DryRun) -> String {
     let time = |time| humantime::format_duration(time).to_string();
     let timeout = job.timeout.map_or("no timeout".to_owned(), |timeout| format!("timeout {}", time(timeout)));
     format!(
-        "{}: {} tasks of cpus={}, mem={}; {} retries, the first after {}; {timeout}\n{placement}\nnothing was submitted",
+        "{}: {} of cpus={}, mem={}; {} retries, the first after {}; {timeout}\n{placement}\nnothing was submitted",
         job.id,
-        job.count,
+        tasks(job.count),
         job.task.cpus,
         job.task.mem,
         job.retries,

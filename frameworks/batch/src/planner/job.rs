@@ -158,7 +158,7 @@ impl Job {
 
     pub(super) fn ending_because(&self) -> Option<String> {
         match self.cancelling {
-            true => Some("cancelled".to_owned()),
+            true => Some("it is being cancelled".to_owned()),
             false => self.first_failure(),
         }
     }
@@ -409,8 +409,8 @@ impl Job {
             () => return,
         };
         let reason = match state {
-            JobState::Succeeded => None,
-            _ => self.ending_because(),
+            JobState::Failed => self.ending_because(),
+            _ => None,
         };
         self.end = Some(End { state, at: now, reason: reason.unwrap_or_default() });
         self.ready.clear();
@@ -524,7 +524,8 @@ fn ended(id: &TryId, task: &Task, outcome: Outcome, timeout: Option<std::time::D
         exit: status.container.exit,
         reason: status.reason,
         message,
-        started_at: task.running_since,
+        // The framework's clock and the agent's need not agree.
+        started_at: task.running_since.map(|since| since.min(status.time)),
         ended_at: status.time,
         sandbox: status.container.sandbox.clone(),
     }

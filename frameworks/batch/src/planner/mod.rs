@@ -27,6 +27,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use divvy_proto::TaskState;
 use divvy_proto::time::Timestamp;
 use divvy_sdk::{Actions, Offer, Scheduler, Task, View};
 
@@ -235,45 +236,54 @@ impl Planner {
         actions.delete(Key::Job(id.clone()).text());
     }
 
-    /// The run that a task belongs to. `None`: the job was removed, or has a newer run.
-    fn owner(&mut self, task: &Task) -> Option<(TryId, &mut Job)> {
-        let id = TryId::parse(task.id())?;
-        let job = self.jobs.get_mut(&id.job)?;
-        (job.run == id.run && id.index < job.spec.count).then_some((id, job))
+    /// The run that a try belongs to. `None`: the job was removed, or has a newer run.
+    fn owner(&mut self, id: &TryId) -> Option<&mut Job> {
+        self.jobs.get_mut(&id.job).filter(|job| job.run == id.run && id.index < job.spec.count)
     }
 
     /// Takes in what is. Attempts first, so that each try is judged knowing whether a later one exists; successes before
     /// failures, so that an index whose tries end together has succeeded.
     fn observe(&mut self, view: &View, actions: &mut Actions) {
-        let before: BTreeMap<JobId, _> =
-            self.jobs.iter_mut().map(|(id, job)| (id.clone(), std::mem::take(&mut job.live))).collect();
-        for task in view.tasks() {
-            match self.owner(task) {
-                Some((id, job)) => job.saw(&id),
-                None if task.state().is_terminal() => actions.forget(task.id().clone()),
-                None if task.killing || task.state() == divvy_proto::TaskState::Unreachable => {}
-                None => actions.kill(task.id().clone()),
+        let before: Vec<BTreeMap<_, _>> =
+            self.jobs.values_mut().map(|job| std::mem::take(&mut job.live)).collect();
+        let tasks = self.own_tasks(view, actions);
+        let (live, mut ended): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|(_, task)| task.is_live());
+        for (id, task) in live {
+            if let Some(job) = self.owner(&id) {
+                job.lives(&id, task);
             }
         }
-        let mut ended: Vec<&Task> = Vec::new();
-        for task in view.tasks() {
-            match self.owner(task) {
-                Some((id, job)) if task.is_live() => job.lives(&id, task),
-                Some(_) => ended.push(task),
-                None => {}
-            }
-        }
-        ended.sort_by_key(|task| task.state() != divvy_proto::TaskState::Finished);
-        for task in ended {
-            if let Some((id, job)) = self.owner(task) {
+        ended.sort_by_key(|(_, task)| task.state() != TaskState::Finished);
+        for (id, task) in ended {
+            if let Some(job) = self.owner(&id) {
                 job.account(&id, task, view.now(), actions);
             }
         }
-        for (id, before) in before {
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.observed(&before, view.now());
+        for (job, before) in self.jobs.values_mut().zip(before) {
+            job.observed(&before, view.now());
+        }
+    }
+
+    /// The tasks of runs that are known. Those of others are killed and forgotten.
+    fn own_tasks<'a>(&mut self, view: &'a View, actions: &mut Actions) -> Vec<(TryId, &'a Task)> {
+        let mut own = Vec::new();
+        for task in view.tasks() {
+            let id = TryId::parse(task.id());
+            if let Some(id) = id
+                && let Some(job) = self.owner(&id)
+            {
+                job.saw(&id);
+                own.push((id, task));
+                continue;
+            }
+            match task.state() {
+                state if state.is_terminal() => actions.forget(task.id().clone()),
+                TaskState::Unreachable => {}
+                _ if task.killing => {}
+                _ => actions.kill(task.id().clone()),
             }
         }
+        own
     }
 }
 
