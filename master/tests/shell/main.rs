@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod http;
 mod life;
+mod operator;
 mod proxy;
 mod restart;
 mod watch;
