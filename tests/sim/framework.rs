@@ -12,7 +12,7 @@ use divvy_sdk::driver::{Config, Driver, Effect, Input, PersistToken, Restored};
 use divvy_sdk::{View, Write};
 use divvy_service::planner::Planner as ServicePlanner;
 
-use crate::script::Step;
+use crate::script::{BEHAVIOUR, FINE, Step};
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, Plant, World};
 
@@ -154,6 +154,11 @@ impl World {
         let (index, now) =
             (if matches!(step, Step::Submit(_) | Step::Cancel(_)) { BATCH } else { SERVICE }, self.now);
         let mut effects = Vec::new();
+        if let Step::Apply(spec) = &step
+            && spec.task.env.get(BEHAVIOUR).is_some_and(|behaviour| behaviour != FINE)
+        {
+            self.given_bad.insert(spec.id.to_string());
+        }
         match self.frameworks[index].driver.as_mut() {
             None => return Ok(()), // nobody answers; the user tries again another day
             Some(AnyDriver::Service(driver)) => {

@@ -142,14 +142,16 @@ impl World {
         torn.map_or(Ok(()), |job| Err(format!("job {} is {:?} with {:?}", job.id, job.state, job.counts)))
     }
 
-    /// An app runs, or its deployment has failed and says why. Those whose tasks die again and again are degraded for ever.
+    /// An app runs, or its deployment has failed and says why. One that was ever given a bad version may have gone back to just
+    /// that one: then it says why it waits.
     fn apps_are_settled(&self) -> Result<(), String> {
         let Some(AnyDriver::Service(driver)) = &self.frameworks[SERVICE].driver else { return Ok(()) };
         for app in driver.scheduler().list(driver.view()) {
             let settled = match app.state {
                 AppState::Running => app.healthy == app.instances,
                 AppState::Failed => app.deployment.reason.is_some(),
-                _ => false,
+                AppState::Degraded => self.given_bad.contains(&app.id) && app.waiting.is_some(),
+                AppState::Deploying => false,
             };
             if !settled {
                 return Err(format!(

@@ -15,6 +15,9 @@ pub const TROUBLE: Duration = Duration::from_secs(600);
 /// What the task of an app does in the simulation, by this variable of its environment.
 pub const BEHAVIOUR: &str = "BEHAVIOUR";
 
+/// The behaviour of a version that works.
+pub const FINE: &str = "fine";
+
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)]
 pub enum Step {
@@ -36,7 +39,7 @@ pub const AGENTS: usize = 4;
 const APPS: [&str; 2] = ["web", "api"];
 
 pub fn script(rng: &mut SmallRng) -> Vec<(Duration, Step)> {
-    let mut steps = vec![(Duration::from_secs(1), apply(rng, "web", "fine"))];
+    let mut steps = vec![(Duration::from_secs(1), apply(rng, "web", FINE))];
     for _ in 0..rng.random_range(4..12) {
         steps.push((moment(rng), wish(rng)));
     }
@@ -55,7 +58,7 @@ fn wish(rng: &mut SmallRng) -> Step {
     let app = APPS[rng.random_range(0..APPS.len())];
     let id = app.parse::<AppId>().expect("an app's name");
     match rng.random_range(0..10) {
-        0..3 => apply(rng, app, "fine"),
+        0..3 => apply(rng, app, FINE),
         3 => apply(rng, app, "dies"),
         4 => apply(rng, app, "sick"),
         5 => Step::Scale(id, rng.random_range(0..6)),

@@ -1,6 +1,6 @@
 //! The world: virtual time, a queue of what happens next, and all that there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::time::Duration;
@@ -72,6 +72,8 @@ pub struct World {
     pub frameworks: Vec<FrameworkNode>,
     pub wires: BTreeMap<u64, Wire>,
     pub truth: Truth,
+    /// Apps that were ever given a version that does not work.
+    pub given_bad: BTreeSet<String>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     made: u64,
     trace: DefaultHasher,
@@ -92,6 +94,7 @@ impl World {
             frameworks: (0..2).map(|_| FrameworkNode::default()).collect(),
             wires: BTreeMap::new(),
             truth: Truth::default(),
+            given_bad: BTreeSet::new(),
             queue: BTreeMap::new(),
             made: 0,
             trace: DefaultHasher::new(),
