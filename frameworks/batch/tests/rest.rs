@@ -124,7 +124,7 @@ async fn events_tell_of_each_change_until_the_job_is_gone() {
     let mut seen = String::new();
     for (expected, next) in [("\"pending\":3", Some("cancel")), ("\"cancelled\":3", None)] {
         while !seen.contains(expected) {
-            seen += &String::from_utf8(events.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+            seen += std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap();
         }
         match next {
             Some(verb) => drop(batch.post(&format!("/v1/jobs/wc/{verb}"), "", "").await),

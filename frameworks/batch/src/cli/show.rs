@@ -1,7 +1,7 @@
 //! Jobs as tables for people.
 
 use divvy_sdk::cli::table;
-use divvy_sdk::proto::Timestamp;
+use divvy_sdk::proto::{TaskState, Timestamp};
 
 use crate::api::DryRun;
 use crate::planner::{Counts, IndexStatus, JobStatus, JobSummary};
@@ -84,6 +84,7 @@ fn row(task: &IndexStatus) -> [String; 8] {
     let ended_well = task.exit.is_some_and(|exit| exit.success());
     let why = match (task.message.is_empty(), ended_well) {
         (_, true) => String::new(),
+        (true, _) if task.state == TaskState::Running => String::new(),
         (true, _) => task.reason.clone(),
         (false, _) => task.message.clone(),
     };
@@ -119,4 +120,44 @@ pub(super) fn dry_run(found: &DryRun) -> String {
         job.retries,
         time(job.backoff),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was answered by a cluster, but for what does not matter here.
+    const ANSWER: &str = r#"{
+        "id": "wc", "run": 7, "state": "running", "reason": null,
+        "counts": {"pending": 17, "running": 1, "succeeded": 1, "failed": 1, "cancelled": 0},
+        "waiting": ["17 indexes wait: too little cpus left on all 3 agents"],
+        "submitted_at": "2026-11-21T15:00:00Z", "started_at": "2026-11-21T15:00:01Z", "ended_at": null,
+        "tasks": [
+            {"index": 0, "attempt": 1, "task_id": "wc-7.0.1", "state": "FINISHED", "agent_id": "a1-0",
+             "hostname": "agent-1", "exit": {"code": 0}, "reason": "command_exited", "message": "exit code 0",
+             "started_at": "2026-11-21T15:00:01Z", "ended_at": "2026-11-21T15:00:03.500Z", "retry_at": null,
+             "sandbox": null, "tries": []},
+            {"index": 1, "attempt": 2, "task_id": "wc-7.1.2", "state": "KILLED", "agent_id": "a1-1",
+             "hostname": "agent-2", "exit": {"signal": 15}, "reason": "timeout", "message": "timeout after 5m",
+             "started_at": null, "ended_at": null, "retry_at": null, "sandbox": null, "tries": []},
+            {"index": 2, "attempt": 1, "task_id": "wc-7.2.1", "state": "RUNNING", "agent_id": "a1-1",
+             "hostname": "agent-2", "exit": null, "reason": "command_exited", "message": "",
+             "started_at": "2026-11-21T15:00:01Z", "ended_at": null, "retry_at": null, "sandbox": null, "tries": []}
+        ],
+        "history": [{"run": 3, "state": "succeeded", "reason": null,
+            "counts": {"pending": 0, "running": 0, "succeeded": 20, "failed": 0, "cancelled": 0},
+            "submitted_at": "2026-11-20T15:00:00Z", "ended_at": "2026-11-20T15:04:00Z"}]
+    }"#;
+
+    #[test]
+    fn a_status_says_where_each_task_stands_and_why() {
+        let job: JobStatus = serde_json::from_str(ANSWER).unwrap();
+        insta::assert_snapshot!(status(&job));
+    }
+
+    #[test]
+    fn a_list_has_a_row_for_each_job() {
+        let job: JobStatus = serde_json::from_str(ANSWER).unwrap();
+        insta::assert_snapshot!(list(&[job.summary]));
+    }
 }

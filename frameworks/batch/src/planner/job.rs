@@ -457,7 +457,7 @@ enum Next {
 
 impl Index {
     /// Whether its bounds leave another try.
-    fn may_be_tried(&self, spec: &JobSpec) -> bool {
+    pub(super) fn may_be_tried(&self, spec: &JobSpec) -> bool {
         self.launched < spec.retries.saturating_add(1).saturating_add(MAX_LOST)
     }
 

@@ -300,14 +300,16 @@ fn waiting_for_agent(job: &Job, view: &View) -> Option<String> {
     let id = TryId { job: job.spec.id.clone(), run: job.run, index: *number, attempt: *attempt };
     let task = id.task_id().ok().and_then(|id| view.task(&id))?;
     let seconds = (since + super::UNREACHABLE_AFTER).since(view.now()).as_secs();
+    let more = job.indexes.get(number).is_some_and(|index| index.may_be_tried(&job.spec));
+    let next = match seconds {
+        _ if job.is_ending() => "it is killed if it returns".to_owned(),
+        _ if !more => "no more tries are left, so its return is waited for".to_owned(),
+        0 => "another try starts as soon as there is room".to_owned(),
+        seconds => format!("another try may start in {seconds} s"),
+    };
     let others = match lost.count() {
         0 => String::new(),
         many => format!(" ({many} more tries are on agents that do not answer)"),
-    };
-    let next = if job.is_ending() {
-        "it is killed if it returns".to_owned()
-    } else {
-        format!("another try may start in {seconds} s")
     };
     Some(format!("index {number}: agent {} does not answer; {next}{others}", task.hostname))
 }
