@@ -140,11 +140,17 @@ impl Kernel {
     }
 
     fn join(&mut self, joining: Joining, out: &mut Effects) {
-        let (id, link) = (joining.id.clone(), joining.link);
+        let (id, link, info) = (joining.id.clone(), joining.link, joining.info.clone());
         let token = self.persist_joining(joining, out);
         self.links.insert(link, Peer::JoiningAgent(token));
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.joining = Some(link);
+            let has_other_attributes = agent.info.attributes != info.attributes;
+            // From here on every record of it says so too. What it has counts once it is back.
+            agent.info = info;
+            if has_other_attributes {
+                self.allocator.clear_agent_filters(agent.slot);
+            }
         }
     }
 
@@ -173,10 +179,12 @@ impl Kernel {
             // Its stream has ended meanwhile. It will never learn this id; it is shown, and given up in time.
             self.set_standing(now, &joining.id, AgentState::Suspected);
             self.suspect(now, &joining.id, out);
-        } else if agent.standing == AgentState::Unreachable && agent.joining.is_none() {
+        } else {
             // It left again before it was back, but the store now says that it is there.
             let absence = Absence::Unreachable(agent.since);
-            self.persist_absence(&joining.id, absence, None, out);
+            if agent.standing == AgentState::Unreachable && agent.joining.is_none() && !agent.condemned {
+                self.persist_absence(&joining.id, absence, None, out);
+            }
         }
     }
 
@@ -192,8 +200,6 @@ impl Kernel {
         let Joining { id, link, info, tasks } = joining;
         let Some(agent) = self.agents.get_mut(&id) else { return };
         let was_unreachable = agent.standing == AgentState::Unreachable;
-        let other_attributes = agent.info.attributes != info.attributes;
-        let slot = agent.slot;
         agent.info = info;
         agent.link = Some(link);
         agent.silent_since = None;
@@ -205,9 +211,6 @@ impl Kernel {
         out.push(Effect::ToAgent { link, message });
         self.timers.set(Timer::Agent(id.clone()), now + ping_interval);
 
-        if other_attributes {
-            self.allocator.clear_agent_filters(slot);
-        }
         self.declare(&id);
         self.set_standing(now, &id, AgentState::Active);
         self.compare_tasks(now, &id, tasks, was_unreachable, out);

@@ -45,6 +45,7 @@ mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
 use divvy_proto::scheduler::{Event, StreamError};
@@ -112,6 +113,10 @@ impl Kernel {
     /// A cluster without agents and frameworks.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        // A rhythm of nothing would never let time pass.
+        let least = Duration::from_millis(1);
+        let (ping_interval, heartbeat) = (config.ping_interval.max(least), config.heartbeat.max(least));
+        let config = Config { ping_interval, heartbeat, ..config };
         let mut allocator = Allocator::new();
         for (role, weight) in &config.weights {
             allocator.set_weight(role, *weight);

@@ -66,6 +66,8 @@ pub(super) struct Cluster {
     pub(super) changes: Vec<Change>,
     /// At the end of every turn the allocator must do what a full scan would.
     pub(super) with_oracle: bool,
+    /// The last state of every task that was ever listed by this master.
+    states: BTreeMap<(FrameworkId, TaskId), TaskState>,
     links: u64,
     calls: u64,
     updates: u64,
@@ -89,6 +91,7 @@ impl Cluster {
             with_heartbeats: false,
             changes: Vec::new(),
             with_oracle: false,
+            states: BTreeMap::new(),
             links: 0,
             calls: 0,
             updates: 0,
@@ -334,6 +337,7 @@ impl Cluster {
         let config = Config { epoch: self.kernel.config.epoch, ..self.kernel.config.clone() };
         let config = Config { epoch: divvy_proto::Epoch(config.epoch.0 + 1), ..config };
         self.unanswered.clear();
+        self.states.clear();
         self.agents.iter_mut().for_each(|agent| agent.link = None);
         self.frameworks.iter_mut().for_each(|framework| {
             framework.link = None;
@@ -422,12 +426,22 @@ impl Cluster {
         let made = self.kernel.offers.iter().filter(|(id, _)| id.0 & 0xffff_ffff > u64::from(sent));
         let made = made
             .map(|(id, o)| (*id, o.framework.clone(), o.role.clone(), o.agent.clone(), o.resources.clone()));
-        if let Some(grants) = by_full_scan {
-            assert_eq!(
-                made.collect::<Vec<_>>(),
-                grants.into_iter().enumerate().map(show).collect::<Vec<_>>()
-            );
+        let Some(grants) = by_full_scan else { return };
+        let expected: Vec<_> = grants.into_iter().enumerate().map(show).collect();
+        assert_eq!(made.collect::<Vec<_>>(), expected);
+        self.check_tasks();
+    }
+
+    /// No task is ever forgotten (as long as fewer have ended than are kept), and none that has ended is anything else later.
+    fn check_tasks(&mut self) {
+        let listed = self.kernel.tasks().into_iter();
+        let states: BTreeMap<_, _> = listed.map(|task| ((task.framework_id, task.id), task.state)).collect();
+        for (key, before) in &self.states {
+            let after = states.get(key);
+            let is_fine = after.is_some() && (!before.is_terminal() || after == Some(before));
+            assert!(is_fine, "{key:?} was {before}, and is {after:?}");
         }
+        self.states = states;
     }
 
     fn carry_out(&mut self, effect: Effect) -> Option<Input> {

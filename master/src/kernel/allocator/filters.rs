@@ -7,6 +7,10 @@ use divvy_proto::time::Timestamp;
 
 use super::{AgentIx, ClientIx};
 
+/// Of filters that do not cover each other, so many are kept for one client on one agent; then the oldest is forgotten, which
+/// costs its owner no more than an offer that it has to decline again.
+const MOST_PER_PAIR: usize = 16;
+
 #[derive(Debug, Clone)]
 struct Filter {
     refused: Resources,
@@ -38,6 +42,9 @@ impl Filters {
         let filters = self.by_pair.entry((client, agent)).or_default();
         // Two filters that end together share an entry in `by_end`; dropping one that is covered keeps the list short.
         filters.retain(|old| old.until > until || !refused.contains(&old.refused));
+        if filters.len() >= MOST_PER_PAIR {
+            filters.remove(0);
+        }
         filters.push(Filter { refused, until });
         self.by_agent.insert((agent, client));
         self.by_end.insert((until, client, agent));

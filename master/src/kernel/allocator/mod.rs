@@ -275,7 +275,9 @@ impl Allocator {
 
     pub(super) fn clear_client_filters(&mut self, client: ClientIx) {
         self.filters.clear_client(client);
-        self.retry(client);
+        if self.tree.wants(self.clients[client.0].node) {
+            self.retry(client);
+        }
     }
 
     pub(super) fn clear_agent_filters(&mut self, agent: AgentIx) {

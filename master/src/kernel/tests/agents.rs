@@ -255,3 +255,169 @@ fn after_a_failover_agents_are_recovering_until_they_return_or_their_time_is_up(
     );
     assert_eq!(cluster.kernel.tasks()[0].state, TaskState::Running);
 }
+
+#[test]
+fn after_a_failover_the_breaker_holds_for_agents_that_do_not_come_back() {
+    let mut cluster = Cluster::new();
+    let agents: Vec<_> = (0..4).map(|_| cluster.agent("cpus=4;mem=8GiB")).collect();
+    cluster.fail_over();
+    cluster.connect(agents[0]);
+    cluster.forget();
+    cluster.advance(secs(3600));
+    story!(cluster,);
+    cluster.connect(agents[1]);
+    cluster.advance(secs(15));
+    story!(cluster, "agent 1 < registered as a1-1", "persist a1-2 unreachable", "persist a1-3 unreachable",);
+}
+
+#[test]
+fn an_agent_that_returns_while_its_mark_is_written_is_marked_and_returns() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t1", "cpus=4;mem=8GiB")]);
+    cluster.report(agent, "t1", TaskState::Running);
+    cluster.disconnect(agent);
+    cluster.forget();
+    cluster.store_is_slow = true;
+    cluster.advance(secs(75));
+    cluster.connect(agent);
+    story!(cluster, "persist a1-0 unreachable", "persist a1-0");
+    cluster.store_answers();
+    story!(
+        cluster,
+        "app < t1 is UNREACHABLE: agent_unreachable",
+        "app < failure of a1-0",
+        "agent 0 < registered as a1-0",
+        "app < t1 is RUNNING: agent_returned",
+    );
+}
+
+#[test]
+fn an_agent_that_leaves_before_it_is_admitted_is_shown_and_given_up_in_time() {
+    let mut cluster = Cluster::new();
+    cluster.store_is_slow = true;
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    cluster.disconnect(agent);
+    cluster.settle_store();
+    story!(cluster, "persist a1-0");
+    assert_eq!(cluster.kernel.agents()[0].state, AgentState::Suspected);
+    cluster.advance(secs(75));
+    story!(cluster, "persist a1-0 unreachable");
+}
+
+#[test]
+fn an_agent_that_is_condemned_while_it_returns_stays_gone() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    cluster.disconnect(agent);
+    cluster.advance(secs(75));
+    cluster.store_is_slow = true;
+    cluster.forget();
+    cluster.connect(agent);
+    let id = cluster.agent_id(agent);
+    cluster.operator(OperatorRequest::MarkGone(id));
+    cluster.settle_store();
+    story!(
+        cluster,
+        "persist a1-0",
+        "agent 0 closed: refused: agent a1-0 was declared gone",
+        "persist a1-0 gone",
+        "answer: done",
+    );
+    assert_eq!(cluster.check_registry(), Ok(()));
+}
+
+#[test]
+fn a_kill_reaches_a_task_that_returns() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t1", "cpus=4;mem=8GiB")]);
+    cluster.disconnect(agent);
+    cluster.advance(secs(75));
+    cluster.forget();
+    cluster.kill(app, "t1");
+    cluster.connect(agent);
+    story!(
+        cluster,
+        "app < c3 accepted",
+        "persist a1-0",
+        "agent 0 < registered as a1-0",
+        "app < t1 is STAGING: agent_returned",
+        "agent 0 < kill f1-0/t1",
+    );
+}
+
+#[test]
+fn a_task_of_a_framework_that_the_registry_has_lost_waits_for_it() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t1", "cpus=1;mem=1GiB")]);
+    cluster.report(agent, "t1", TaskState::Running);
+    cluster.registry.retain(|record| matches!(record, RegistryChange::PutAgent { .. }));
+    cluster.fail_over();
+    cluster.forget();
+    cluster.connect(agent);
+    cluster.subscribe(app);
+    cluster.decline(app, secs(100));
+    story!(
+        cluster,
+        "agent 0 < registered as a1-0",
+        "persist f1-0 disconnected",
+        "persist f1-0",
+        "app < subscribed as f1-0",
+        "app < t1 is RUNNING: command_exited (u1)",
+        "app < offers o2-1 of a1-0: cpus=3;mem=7GiB",
+        "app < c4 accepted",
+    );
+    assert_eq!(cluster.kernel.tasks()[0].state, TaskState::Running);
+}
+
+#[test]
+fn a_report_that_cannot_be_true_is_refused_whole() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB;ports=[1-9]");
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t1", "cpus=1;mem=1GiB;ports=[1]"), ("t2", "cpus=1;mem=1GiB;ports=[2]")]);
+    cluster.disconnect(agent);
+    cluster.forget();
+    for task in cluster.agents[0].tasks.values_mut() {
+        task.info.resources = "cpus=1;mem=1GiB;ports=[1]".parse().unwrap();
+    }
+    cluster.connect(agent);
+    story!(
+        cluster,
+        "agent 0 closed: refused: register.tasks[1].info.resources: \"cpus=1;mem=1GiB;ports=[1]\" is not valid: \
+         expected what tasks can hold side by side on one agent",
+    );
+}
+
+#[test]
+fn an_update_of_a_task_that_is_not_known_is_left_to_its_framework() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    cluster.decline(app, secs(100));
+    let framework_id = cluster.framework_id(app);
+    let mut status = status(&"t9".parse().unwrap(), None, TaskState::Finished, cluster.now);
+    status.update_id = Some("u9".parse().unwrap());
+    cluster.forget();
+    cluster.agent_says(
+        agent,
+        AgentMessage::Update { framework_id: framework_id.clone(), status: status.clone() },
+    );
+    cluster.acknowledge(app, agent, "t9", &"u9".parse().unwrap());
+    cluster.call(app, divvy_proto::scheduler::CallBody::Teardown);
+    cluster.agent_says(agent, AgentMessage::Update { framework_id, status });
+    story!(
+        cluster,
+        "app < t9 is FINISHED: command_exited (u9)",
+        "agent 0 < acknowledge u9 of t9",
+        "persist f1-0 retired",
+        "app < c4 accepted",
+        "app closed: the framework was torn down",
+        "agent 0 < shut down f1-0",
+    );
+}
