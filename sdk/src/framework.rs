@@ -59,12 +59,17 @@ pub enum Error {
     Stopped(#[from] Stopped),
 }
 
-/// A retired id stays retired, so that nobody launches under it by mistake; beginning anew is for a person to decide.
+/// What a person can do about it.
 fn hint(error: &StreamError, prefix: Option<&Key>) -> String {
     match (error, prefix) {
-        (StreamError::Refused(_) | StreamError::TornDown, Some(prefix)) => format!(
-            "\nIts tasks are gone if its id was retired. To begin anew under another id, delete what is below {prefix}/framework."
+        (StreamError::Refused(_), Some(prefix)) => format!(
+            "\nIf this is the right master and it has lost its state: end the framework's tasks, then delete what is stored below \
+             {prefix}/framework, to begin anew under another id."
         ),
+        (StreamError::TornDown, Some(_)) => {
+            "\nIts tasks are killed. Start it again to begin anew under another id.".to_owned()
+        }
+        (StreamError::TakenOver, _) => "\nIs it running twice?".to_owned(),
         _ => String::new(),
     }
 }

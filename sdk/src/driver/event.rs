@@ -122,10 +122,31 @@ impl<S: Scheduler> Driver<S> {
                 warn!(%error, "connecting again");
                 self.hang_up(effects);
             }
+            StreamError::TornDown if self.link.is_opening() && !self.tearing_down => self.begin_anew(effects),
             StreamError::TakenOver | StreamError::Refused(_) | StreamError::TornDown => {
                 self.stop(error, effects);
             }
         }
+    }
+
+    /// While this framework was away its id was retired, by an operator or as its failover timeout had passed. The master says so
+    /// of an id that it knows, so the tasks are surely killed, and nothing runs twice under a new id. (An id that the master does
+    /// not know at all is refused: it may be the wrong master.)
+    fn begin_anew(&mut self, effects: &mut Vec<Effect>) {
+        let Some(id) = self.id.take() else { return self.stop(StreamError::TornDown, effects) };
+        warn!(framework_id = %id, "the id was retired and the tasks were killed; subscribing under a new id");
+        let live: Vec<_> = self.view.tasks().filter(|task| task.is_live()).cloned().collect();
+        for task in live {
+            let (state, reason) = (TaskState::Gone, Reason::FrameworkRemoved);
+            let message = format!("framework {id} was retired while it was away");
+            self.take(status::own(&task, state, reason, message, self.view.now));
+        }
+        // One commit: live tasks without the id that they belong to would be refused at the next start.
+        let changed = std::mem::take(&mut self.changed);
+        let ended = changed.iter().filter_map(|id| self.view.task(id)).filter_map(record::put_task);
+        let writes = [record::delete_id()].into_iter().chain(ended).collect();
+        self.post(Batch { writes, calls: Vec::new() }, effects);
+        self.hang_up(effects);
     }
 
     fn reply(&mut self, call_id: &CallId, outcome: Outcome, effects: &mut Vec<Effect>) {

@@ -23,8 +23,8 @@ impl Restored {
     /// From all keys below the framework's prefix, relative to it. Keys of the scheduler's own are skipped.
     ///
     /// # Errors
-    /// A record cannot be read; or there are tasks, but no id that they could belong to: starting with a fresh id would leave
-    /// them running for nobody.
+    /// A record cannot be read; or there are live tasks, but no id that they could belong to: starting with a fresh id would
+    /// leave them running for nobody.
     pub fn from_records<'a>(records: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Invalid> {
         let mut restored = Self::default();
         for (key, value) in records {
@@ -36,7 +36,7 @@ impl Restored {
                 restored.tasks.push(task(key, value)?);
             }
         }
-        if restored.framework_id.is_none() && !restored.tasks.is_empty() {
+        if restored.framework_id.is_none() && restored.tasks.iter().any(Task::is_live) {
             return Err(Invalid::missing(ID, "the id under which the stored tasks were launched"));
         }
         Ok(restored)
@@ -53,6 +53,10 @@ pub(super) fn put_id(id: &FrameworkId) -> Write {
     Write::Put { key: ID.to_owned(), value: id.as_str().into() }
 }
 
+pub(super) fn delete_id() -> Write {
+    Write::Delete { key: ID.to_owned() }
+}
+
 /// A task is made of text and numbers, so that it can be written as JSON; `None` would mean that it cannot.
 pub(super) fn put_task(task: &Task) -> Option<Write> {
     let value = serde_json::to_vec(task).ok()?;
@@ -66,7 +70,7 @@ pub(super) fn delete_task(id: &TaskId) -> Write {
 /// Everything of the driver's, once the framework is torn down: the next start begins anew.
 pub(super) fn all_deleted(view: &View) -> Vec<Write> {
     let tasks = view.tasks().map(|task| delete_task(task.id()));
-    tasks.chain([Write::Delete { key: ID.to_owned() }]).collect()
+    tasks.chain([delete_id()]).collect()
 }
 
 fn key_of(id: &TaskId) -> String {

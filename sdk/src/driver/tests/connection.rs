@@ -122,6 +122,20 @@ fn a_refused_subscription_is_not_tried_again() {
 }
 
 #[test]
+fn an_id_that_was_retired_meanwhile_is_given_up_with_its_tasks() {
+    let mut world = World::running();
+    world.feed(Input::Disconnected);
+    world.skip_to_deadline();
+    world.feed(Input::Connected);
+    let effects = world.event(Event::Error(StreamError::TornDown));
+    assert_eq!(world.state("t1"), TaskState::Gone);
+    let given_up = Write::Delete { key: "framework/id".into() };
+    assert_eq!(effects, [persist(3, [given_up, world.record("t1")]), Effect::Disconnect]);
+    world.skip_to_deadline();
+    assert_eq!(world.feed(Input::Connected), [send(6, subscribe(None))]);
+}
+
+#[test]
 fn a_teardown_waits_for_the_master_and_leaves_nothing_stored() {
     let mut world = World::running();
     world.feed(Input::Disconnected);
