@@ -158,6 +158,14 @@ impl World {
         }
     }
 
+    /// Whatever the story left running is ended.
+    pub(crate) fn leave_nothing(&mut self) {
+        if self.agent.is_none() {
+            self.start();
+        }
+        self.stop(KillTasks::Yes);
+    }
+
     /// The agent ends at whatever instruction it is.
     pub(crate) fn crash(&mut self) {
         let _guard = self.tokio.enter();

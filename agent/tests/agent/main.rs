@@ -41,10 +41,12 @@ fn main() {
 /// A story, then the count of what its agent leaves behind when it is told to leave nothing.
 fn run(test: fn(&mut World)) -> Result<(), Failed> {
     let mut world = World::new();
-    test(&mut world);
-    world.stop(divvy_agent::KillTasks::Yes);
-    match world.left_behind() {
-        left if left.is_empty() => Ok(()),
-        left => Err(format!("left behind: {left:#?}").into()),
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&mut world)));
+    world.leave_nothing();
+    let left = world.left_behind();
+    match told {
+        Err(panic) => std::panic::resume_unwind(panic),
+        Ok(()) if left.is_empty() => Ok(()),
+        Ok(()) => Err(format!("left behind: {left:#?}").into()),
     }
 }
