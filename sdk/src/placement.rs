@@ -130,27 +130,12 @@ enum Obstacle {
 pub struct Placement<'a> {
     spec: &'a TaskSpec,
     view: &'a View,
-    peers: Vec<PeerAt<'a>>,
-    /// For each `Spread` of the spec, by attribute.
-    spreads: BTreeMap<&'a str, Spread>,
-}
-
-/// How evenly a group lies over an attribute's values.
-#[derive(Debug, Default)]
-struct Spread {
-    peers: BTreeMap<String, usize>,
-    /// Values that could take one more now.
-    open: BTreeSet<String>,
-}
-
-impl Spread {
-    fn count(&self, value: &str) -> usize {
-        self.peers.get(value).copied().unwrap_or(0)
-    }
-
-    fn allows(&self, value: &str) -> bool {
-        self.open.iter().map(|open| self.count(open)).min().is_none_or(|least| self.count(value) <= least)
-    }
+    /// How many peers each machine has.
+    machines: BTreeMap<&'a Hostname, usize>,
+    /// For each attribute that a constraint counts, how many peers each value has.
+    values: BTreeMap<&'a str, BTreeMap<String, usize>>,
+    /// For each `Spread`, by attribute, the values that could take one more now.
+    open: BTreeMap<&'a str, BTreeSet<String>>,
 }
 
 impl<'a> Placement<'a> {
@@ -165,29 +150,40 @@ impl<'a> Placement<'a> {
             hostname: &task.hostname,
             attributes: view.agent(&task.agent_id).map_or(&NO_ATTRIBUTES, |agent| &agent.attributes),
         });
-        let mut placement =
-            Self { spec, view, peers: peers.chain(taken).collect(), spreads: BTreeMap::new() };
-        placement.spreads = placement.count_spreads();
+        let (machines, values, open) = Default::default();
+        let mut placement = Self { spec, view, machines, values, open };
+        placement.count(peers.chain(taken));
+        placement.open = placement.open();
         placement
     }
 
-    fn count_spreads(&self) -> BTreeMap<&'a str, Spread> {
-        let attributes = self.spec.constraints.iter().filter_map(|constraint| match constraint {
-            Constraint::Spread { attribute } => Some(attribute.as_str()),
-            _ => None,
-        });
-        let count = |attribute: &'a str| {
-            let mut spread = Spread::default();
-            for value in self.peers.iter().filter_map(|peer| peer.value(attribute)) {
-                *spread.peers.entry(value).or_default() += 1;
+    fn count(&mut self, peers: impl Iterator<Item = PeerAt<'a>>) {
+        for peer in peers {
+            *self.machines.entry(peer.hostname).or_default() += 1;
+            for constraint in &self.spec.constraints {
+                if let Constraint::Unique { attribute } | Constraint::Spread { attribute } = constraint
+                    && let Some(value) = peer.value(attribute)
+                {
+                    *self.values.entry(attribute).or_default().entry(value).or_default() += 1;
+                }
             }
-            // Without the spreads themselves, which are still empty: every agent that could otherwise take it.
-            let open = self.view.agents().filter(|agent| self.obstacle(agent).is_none());
-            spread.open =
-                open.filter_map(|agent| value(&agent.hostname, &agent.attributes, attribute)).collect();
-            (attribute, spread)
-        };
-        attributes.map(count).collect()
+        }
+    }
+
+    /// Of all agents that could take the task but for its spreads, the values of the attributes that are spread over.
+    fn open(&self) -> BTreeMap<&'a str, BTreeSet<String>> {
+        let mut open = BTreeMap::new();
+        for constraint in &self.spec.constraints {
+            let Constraint::Spread { attribute } = constraint else { continue };
+            let agents = self.view.agents().filter(|agent| self.obstacle(agent).is_none());
+            let values = agents.filter_map(|agent| value(&agent.hostname, &agent.attributes, attribute));
+            open.insert(attribute.as_str(), values.collect());
+        }
+        open
+    }
+
+    fn peers_with(&self, attribute: &str, value: &str) -> usize {
+        self.values.get(attribute).and_then(|values| values.get(value)).copied().unwrap_or(0)
     }
 
     /// Whether the constraints let the task run on such an agent.
@@ -195,14 +191,26 @@ impl<'a> Placement<'a> {
     /// # Errors
     /// The constraint that stands in the way, for people.
     pub fn allows(&self, hostname: &Hostname, attributes: &Attributes) -> Result<(), String> {
-        allows(&self.spec.constraints, hostname, attributes, &self.peers)?;
-        for (attribute, spread) in &self.spreads {
-            let here = value(hostname, attributes, attribute).unwrap_or_default();
-            if !spread.allows(&here) {
-                return Err(format!("{attribute} spread: ahead of others"));
+        self.spec.constraints.iter().try_for_each(|constraint| {
+            allows_one(constraint, hostname, attributes, &[])?;
+            let here = |attribute| value(hostname, attributes, attribute).unwrap_or_default();
+            match constraint {
+                Constraint::Unique { attribute } if self.peers_with(attribute, &here(attribute)) > 0 => {
+                    Err(format!("{constraint}: taken"))
+                }
+                Constraint::Spread { attribute } if self.is_ahead(attribute, &here(attribute)) => {
+                    Err(format!("{constraint}: ahead of others"))
+                }
+                _ => Ok(()),
             }
-        }
-        Ok(())
+        })
+    }
+
+    /// Whether another value has fewer peers and could take one.
+    fn is_ahead(&self, attribute: &str, value: &str) -> bool {
+        let open = self.open.get(attribute).into_iter().flatten();
+        let least = open.map(|open| self.peers_with(attribute, open)).min();
+        least.is_some_and(|least| self.peers_with(attribute, value) > least)
     }
 
     /// The best of the offers that fit and satisfy the constraints: where the fewest peers are, then where the least would be left.
@@ -212,7 +220,7 @@ impl<'a> Placement<'a> {
             offer.fits(self.spec) && self.allows(offer.hostname(), offer.attributes()).is_ok()
         };
         let rank = |offer: &Offer| {
-            let peers = self.peers.iter().filter(|peer| peer.hostname == offer.hostname()).count();
+            let peers = self.machines.get(offer.hostname()).copied().unwrap_or(0);
             (peers, offer.remaining().cpus(), offer.remaining().mem(), offer.id())
         };
         let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer));
