@@ -1,6 +1,7 @@
 //! The main loop: owns the supervisor, feeds it what happens, and carries out what it wants, without ever waiting for any of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -404,8 +405,14 @@ async fn prepared(
     artifacts: &[Artifact],
 ) -> Result<(), (Reason, String)> {
     let sandbox = sandboxes.create(task).map_err(|error| {
-        let path = sandboxes.path(task);
-        (Reason::LaunchFailed, format!("cannot make the sandbox {}: {error}", path.display()))
+        let path = sandboxes.path(task).display().to_string();
+        let message = match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("task {} has run here before: {path} exists", task.task_id)
+            }
+            _ => format!("cannot make the sandbox {path}: {error}"),
+        };
+        (Reason::LaunchFailed, message)
     })?;
     for artifact in artifacts {
         let fetched = fetcher.fetch(artifact, &sandbox, user).await;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -55,8 +56,11 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// Only the agent may read them: a task's environment may hold secrets.
     pub(crate) fn open(directory: PathBuf) -> Result<Self, CheckpointError> {
         fs::create_dir_all(&directory).map_err(failed("create", &directory))?;
+        let closed = fs::set_permissions(&directory, fs::Permissions::from_mode(0o700));
+        closed.map_err(failed("close to others", &directory))?;
         Ok(Self { directory })
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
+use divvy_agent::KillTasks;
 use divvy_proto::task::{
     Artifact, Command, ExitStatus, HealthCheck, Probe, Reason, TaskInfo, TaskPort, TaskState,
 };
@@ -18,6 +19,8 @@ pub(crate) fn tests() -> Tests {
         ("a_task_knows_who_it_is", a_task_knows_who_it_is),
         ("a_kill_is_polite_first", a_kill_is_polite_first),
         ("too_much_memory_is_told_with_its_limit", too_much_memory_is_told_with_its_limit),
+        ("no_task_runs_twice", no_task_runs_twice),
+        ("an_agent_that_goes_for_good_takes_all_with_it", an_agent_that_goes_for_good_takes_all_with_it),
         ("what_cannot_start_says_why", what_cannot_start_says_why),
         ("artifacts_are_fetched_checked_and_unpacked", artifacts_are_fetched_checked_and_unpacked),
         ("artifacts_that_are_not_to_be_had_fail_the_task", artifacts_that_are_not_to_be_had_fail_the_task),
@@ -65,6 +68,26 @@ fn too_much_memory_is_told_with_its_limit(world: &mut World) {
     assert_eq!((end.state, end.reason), (TaskState::Failed, Reason::OutOfMemory));
     assert_eq!(end.container.memory_limit, Some("32MiB".parse().unwrap()));
     assert!(end.message.starts_with("it used more memory than its limit of 32MiB"), "{}", end.message);
+}
+
+fn no_task_runs_twice(world: &mut World) {
+    world.ended(shell("t", "echo once"));
+    world.eventually("it is forgotten", |world| world.checkpoints().is_empty());
+    world.launch(shell("t", "echo twice"));
+    let second = world.status("t", "is refused", |status| status.state == TaskState::Failed);
+    assert!(second.message.starts_with("task t has run here before"), "{}", second.message);
+    assert_eq!(fs::read_to_string(world.sandbox("t").join("stdout")).unwrap(), "once\n");
+}
+
+/// The count of what is left comes after every story.
+fn an_agent_that_goes_for_good_takes_all_with_it(world: &mut World) {
+    world.run(shell("polite", "sleep 1000"));
+    world.run(shell("deaf", "trap '' TERM; while :; do sleep 0.05; done"));
+    world.run(shell("parent", "sleep 1000 & setsid sleep 1000 & wait"));
+    world.stop(KillTasks::Yes);
+    let left = world.left_behind();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(world.end_of("polite").state, TaskState::Killed);
 }
 
 fn what_cannot_start_says_why(world: &mut World) {
