@@ -37,7 +37,7 @@ pub enum Write {
 /// for the master: a launch, a kill, an acknowledgement.
 #[derive(Debug, Default, PartialEq)]
 pub struct Actions {
-    /// Offers to use.
+    /// Offers to use, of those that this call of `reconcile` was given.
     pub accepts: Vec<Accept>,
     /// Tasks to kill.
     pub kills: Vec<Kill>,
@@ -45,12 +45,12 @@ pub struct Actions {
     pub writes: Vec<Write>,
     /// Ended tasks that need not be shown again.
     pub forget: Vec<TaskId>,
-    /// When to be called again at the latest.
+    /// When to be called again at the latest. Each call of `reconcile` says it anew.
     pub wake_at: Option<Timestamp>,
     /// Whether offers are wanted from here on; the driver suppresses and revives accordingly. Unchanged if absent; wanted at
     /// the start.
     pub needs_offers: Option<bool>,
-    /// Drop all filters, as what is wanted has changed.
+    /// Drop all filters, as what is wanted has changed. At most once a second, so that it may be said too often.
     pub revive: bool,
     /// How long not to be offered what was left over or not used; 5 s if absent.
     pub refuse: Option<Duration>,

@@ -164,3 +164,39 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Scale {
+        instances: u32,
+    }
+
+    fn body(kind: &'static str, text: &'static str) -> Result<Scale, String> {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        read(&headers, &Bytes::from_static(text.as_bytes())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_body_is_read_as_it_says_it_is_written() {
+        assert_eq!(body("application/toml; charset=utf-8", "instances = 3"), Ok(Scale { instances: 3 }));
+        assert_eq!(body("application/json", "{\"instances\": 3}"), Ok(Scale { instances: 3 }));
+        let error = "line 1, column 1: instance: unknown field `instance`, expected `instances`".to_owned();
+        assert_eq!(body("application/toml", "instance = 3"), Err(error));
+    }
+
+    #[tokio::test]
+    async fn only_loopback_is_listened_on() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        assert!(listener.url().starts_with("http://127.0.0.1:"));
+        for address in ["0.0.0.0:0", "localhost", "127.0.0.1"] {
+            let error = Listener::bind(address).await.unwrap_err().to_string();
+            assert!(error.contains("a loopback address and a port"), "{error}");
+        }
+    }
+}

@@ -13,18 +13,14 @@ use super::{Asked, Driver, Effect, record};
 use crate::{Kill, Scheduler};
 
 impl Asked {
-    pub(super) fn by(body: &CallBody) -> Self {
+    /// `None` where the reply makes no difference.
+    pub(super) fn by(body: &CallBody) -> Option<Self> {
         match body {
-            CallBody::Subscribe { .. } => Self::Subscribe,
-            CallBody::Accept { operations, .. } => Self::Accept(launched(operations)),
-            CallBody::Kill { task_id, .. } => Self::Kill(task_id.clone()),
-            CallBody::Teardown => Self::Teardown,
-            CallBody::Decline { .. } => Self::Other("Decline"),
-            CallBody::Revive { .. } => Self::Other("Revive"),
-            CallBody::Suppress { .. } => Self::Other("Suppress"),
-            CallBody::Acknowledge { .. } => Self::Other("Acknowledge"),
-            CallBody::Reconcile { .. } => Self::Other("Reconcile"),
-            _ => Self::Other("call"),
+            CallBody::Subscribe { .. } => Some(Self::Subscribe),
+            CallBody::Accept { operations, .. } => Some(Self::Accept(launched(operations))),
+            CallBody::Kill { task_id, .. } => Some(Self::Kill(task_id.clone())),
+            CallBody::Teardown => Some(Self::Teardown),
+            _ => None,
         }
     }
 }
@@ -105,6 +101,7 @@ impl<S: Scheduler> Driver<S> {
         info!(%framework_id, %epoch, "subscribed");
         let now = self.view.now;
         self.epoch = epoch;
+        self.asked.clear();
         self.link.subscribed(now, heartbeat, &self.config);
         self.view.connected = true;
         self.stale = true;
@@ -150,22 +147,21 @@ impl<S: Scheduler> Driver<S> {
     }
 
     fn reply(&mut self, call_id: &CallId, outcome: Outcome, effects: &mut Vec<Effect>) {
-        let Some(asked) = self.asked.remove(call_id) else { return };
-        match (asked, outcome) {
-            (Asked::Teardown, Outcome::Accepted) => self.stop(StreamError::TornDown, effects),
+        match (self.asked.remove(call_id), outcome) {
+            (Some(Asked::Teardown), Outcome::Accepted) => self.stop(StreamError::TornDown, effects),
             (_, Outcome::Accepted) => {}
-            (Asked::Subscribe, Outcome::Refused(refusal)) => {
+            (Some(Asked::Subscribe), Outcome::Refused(refusal)) => {
                 self.stop(StreamError::Refused(refusal.to_string()), effects);
             }
-            (Asked::Accept(tasks), Outcome::Refused(refusal)) => self.refused(&tasks, &refusal),
-            (Asked::Kill(task_id), Outcome::Refused(refusal)) => {
+            (Some(Asked::Accept(tasks)), Outcome::Refused(refusal)) => self.refused(&tasks, &refusal),
+            (Some(Asked::Kill(task_id)), Outcome::Refused(refusal)) => {
                 debug!(%task_id, %refusal, "a kill was refused");
                 match self.view.task(&task_id) {
                     Some(task) if task.is_live() => self.questions.ask(self.view.now, task_id),
                     _ => self.kills.done(&task_id),
                 }
             }
-            (asked, Outcome::Refused(refusal)) => warn!(?asked, %refusal, "a call was refused"),
+            (_, Outcome::Refused(refusal)) => warn!(%call_id, %refusal, "a call was refused"),
         }
     }
 

@@ -91,7 +91,6 @@ enum Asked {
     Accept(Vec<TaskId>),
     Kill(TaskId),
     Teardown,
-    Other(&'static str),
 }
 
 impl<S: Scheduler> Driver<S> {
@@ -323,7 +322,9 @@ impl<S: Scheduler> Driver<S> {
         self.calls += 1;
         // The seed tells this process's calls from those of an earlier one under the same framework id.
         let Ok(id) = CallId::new(format!("{:x}-{}", self.config.seed, self.calls)) else { return };
-        self.asked.insert(id.clone(), Asked::by(&body));
+        if let Some(asked) = Asked::by(&body) {
+            self.asked.insert(id.clone(), asked);
+        }
         effects.push(Effect::Send(divvy_proto::scheduler::Call { id, body }));
     }
 
