@@ -100,6 +100,9 @@ pub struct Serve {
     /// Address of the REST API, which the master passes requests on to. Any free port by default.
     #[arg(long, env = "DIVVY_LISTEN", default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     listen: SocketAddr,
+    /// Base address at which the master reaches the REST API, where it differs from --listen.
+    #[arg(long, env = "DIVVY_ADVERTISE", value_name = "URL")]
+    advertise: Option<String>,
     /// Where apps are kept.
     #[arg(long, env = "DIVVY_DATA_DIR", default_value = "/var/lib/divvy/service", value_name = "DIR")]
     data_dir: PathBuf,
@@ -206,6 +209,7 @@ async fn run_server(options: Serve, context: &Context) -> Result<(), CliError> {
         Embedded::open(dir.join("state.redb")).map_err(|error| CliError::Failed(error.to_string()))?;
     let config = ServiceConfig {
         listen: options.listen,
+        url: options.advertise,
         role: options.role,
         ..ServiceConfig::new(context.master.clone(), Arc::new(store))
     };

@@ -64,10 +64,11 @@ pub(super) async fn until_gone(context: &Context, id: &str, timeout: Duration) -
         }
     };
     let done = follow(context, id, timeout, look).await;
-    match done {
-        Err(CliError::Failed(reason)) if reason.contains("there is no app") => Ok(()),
-        done => done,
+    // It may have been gone before it could be followed.
+    if done.is_err() && Client::new(context).list().await?.iter().all(|app| app.id != id) {
+        return Ok(());
     }
+    done
 }
 
 fn progress(status: &AppStatus) -> String {
@@ -92,7 +93,7 @@ async fn follow<T>(
 ) -> Result<T, CliError> {
     let end = Instant::now() + timeout;
     let client = Client::new(context);
-    let mut connected = false;
+    let (mut connected, mut trouble) = (false, String::new());
     let watch = async {
         loop {
             match client.events(id).await {
@@ -105,7 +106,12 @@ async fn follow<T>(
                     }
                 }
                 // What was there a moment ago is likely to come back.
-                Err(CliError::Unreachable(reason)) if connected => context.progress(reason),
+                Err(CliError::Unreachable(reason)) if connected => {
+                    if reason != trouble {
+                        context.progress(&reason);
+                        trouble = reason;
+                    }
+                }
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(RETRY).await;

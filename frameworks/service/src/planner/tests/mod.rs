@@ -1,5 +1,6 @@
 //! Stories of apps, on virtual time. The bounds are checked by the world at every step of every story.
 
+mod effects;
 mod property;
 mod world;
 
@@ -295,6 +296,17 @@ fn what_cannot_be_placed_says_why_and_fails_at_the_deadline() {
     let reason = "version 1 got no further for 10m (progress_deadline): 3 to launch: needs cpus=64: the largest \
                   of 3 agents has 1; it is tried on";
     assert_eq!((status.state, status.reason.as_deref()), (Failed, Some(reason)));
+}
+
+#[test]
+fn a_hungry_app_does_not_starve_another() {
+    let mut world = World::new(1);
+    world.apply(AppSpec { instances: 50, ..app("hungry") });
+    let small = AppSpec { id: id("small"), instances: 3, ..app("v1") };
+    world.apply(small);
+    world.run(SECOND * 10);
+    let healthy = |app| world.status_of(app).unwrap().healthy;
+    assert_eq!((healthy("web"), healthy("small")), (7, 3), "the agent has room for ten");
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    fn make_offers(&mut self) -> Vec<Offer> {
+    pub(super) fn make_offers(&mut self) -> Vec<Offer> {
         let mut offers = Vec::new();
         for at in 0..self.machines.len() {
             let machine = &self.machines[at];
