@@ -1,3 +1,5 @@
+//! What survives, and what is found out.
+
 use std::sync::mpsc::channel;
 
 use divvy_proto::ids::AgentId;

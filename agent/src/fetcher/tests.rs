@@ -1,3 +1,5 @@
+//! What can and cannot be fetched.
+
 use std::io::Write;
 use std::sync::Arc;
 

@@ -27,13 +27,13 @@ mod environment;
 mod health;
 mod input;
 mod link;
+mod outcome;
 mod record;
 mod task;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
 use divvy_proto::ids::{AgentId, FrameworkId, UpdateId};
@@ -431,7 +431,7 @@ impl Supervisor {
             effects.push(Effect::Forget(task.record().container.clone()));
             return;
         }
-        if let Some(token) = task.awaits() {
+        if let Some(token) = task.unwritten() {
             self.by_token.insert(token, key.clone());
         }
         self.tasks.insert(key, task);
@@ -454,9 +454,4 @@ fn shown(resources: &Resources) -> String {
         text if text.is_empty() => "nothing".to_owned(),
         text => text,
     }
-}
-
-/// A duration as people write it.
-fn span(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
 }

@@ -11,8 +11,9 @@ use divvy_proto::time::Timestamp;
 
 use super::health::{Health, Verdict};
 use super::input::{LiveTask, Token};
+use super::outcome::{self, Outcome};
 use super::record::{Kill, KillCause, TaskRecord};
-use super::{Effect, Record, Turn, environment, span};
+use super::{Effect, Record, Turn, environment};
 use crate::container::{ContainerId, ContainerState, Exited};
 
 /// What SIGKILL is called in an exit status.
@@ -51,9 +52,6 @@ struct Retry {
     at: Timestamp,
     pause: Duration,
 }
-
-/// A state, why, and why in words for people.
-pub(super) type Outcome = (TaskState, Reason, String);
 
 /// Whether a task that was launched may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,7 +218,7 @@ impl Task {
     }
 
     /// The checkpoint that the task waits for.
-    pub(super) const fn awaits(&self) -> Option<Token> {
+    pub(super) const fn unwritten(&self) -> Option<Token> {
         self.unwritten
     }
 
@@ -278,7 +276,7 @@ impl Task {
         container.exit = exited.status;
         container.memory_limit = exited.oom.map(|oom| oom.limit);
         container.memory_peak = exited.oom.map(|oom| oom.peak);
-        let outcome = outcome(self.record.kill.as_ref(), exited);
+        let outcome = outcome::of_exit(self.record.kill.as_ref(), exited);
         self.end_at(turn, exited.at.min(turn.now), outcome);
     }
 
@@ -349,7 +347,7 @@ impl Task {
             }
             Phase::Running => {
                 self.stop_health(turn);
-                let (reason, message) = kill_words(&cause, grace);
+                let (reason, message) = outcome::of_order(&cause, grace);
                 self.order(cause, grace);
                 self.say(turn, (TaskState::Killing, reason, message));
                 self.save(turn);
@@ -439,9 +437,7 @@ impl Task {
         {
             // Whatever its first process does by then: SIGKILL to the whole container is what comes.
             self.record.latest.container.exit = Some(ExitStatus::Signal(SIGKILL));
-            let (state, reason, message) = killed(&kill.cause);
-            let how = format!("{message}; it did not end within {} of SIGTERM", span(kill.grace));
-            self.end(turn, (state, reason, how));
+            self.end(turn, outcome::of_force(&kill));
         }
         if let (Some(retry), Some(first)) = (self.in_flight, self.record.unacknowledged.front())
             && retry.at <= turn.now
@@ -565,44 +561,4 @@ impl Task {
             turn.effects.push(Effect::StopHealth(self.record.container.clone()));
         }
     }
-}
-
-/// What the end of a task's first process means.
-fn outcome(kill: Option<&Kill>, exited: &Exited) -> Outcome {
-    let how = exited.status.map_or_else(|| "nobody saw how".to_owned(), |status| status.to_string());
-    if let Some(kill) = kill {
-        let (state, reason, message) = killed(&kill.cause);
-        return (state, reason, format!("{message} ({how})"));
-    }
-    if let Some(oom) = exited.oom {
-        let message = format!("it used more memory than its limit of {} (at most {})", oom.limit, oom.peak);
-        return (TaskState::Failed, Reason::OutOfMemory, message);
-    }
-    match exited.status {
-        Some(status) if status.success() => (TaskState::Finished, Reason::CommandExited, how),
-        Some(_) => (TaskState::Failed, Reason::CommandExited, how),
-        None => {
-            let message = "its container ended and nobody can tell how".to_owned();
-            (TaskState::Failed, Reason::StatusLost, message)
-        }
-    }
-}
-
-fn killed(cause: &KillCause) -> Outcome {
-    match cause {
-        KillCause::Requested => (TaskState::Killed, Reason::KillRequested, "killed on request".to_owned()),
-        KillCause::Unhealthy(how) => (TaskState::Failed, Reason::Unhealthy, format!("killed: {how}")),
-        KillCause::FrameworkRemoved => {
-            (TaskState::Killed, Reason::FrameworkRemoved, "killed: its framework was torn down".to_owned())
-        }
-    }
-}
-
-fn kill_words(cause: &KillCause, grace: Duration) -> (Reason, String) {
-    let (_, reason, _) = killed(cause);
-    let message = match cause {
-        KillCause::Unhealthy(how) => how.clone(),
-        _ => format!("it has {} to end", span(grace)),
-    };
-    (reason, message)
 }
