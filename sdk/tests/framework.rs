@@ -212,6 +212,24 @@ async fn a_scheduler_is_changed_and_read_from_outside_with_and_without_a_master(
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_shutdown_is_kept() {
+    let store = Arc::new(Embedded::in_memory().unwrap());
+    let framework = Framework::new("one", One::default()).master("127.0.0.1:1").store(store.clone(), "one");
+    let running = framework.start().await.unwrap();
+    let handle = running.handle();
+    let put = |_: &mut One, _: &View| {
+        let mut actions = Actions::none();
+        actions.put("told", b"1".to_vec());
+        ((), actions)
+    };
+    // Both are queued before the framework's task, on this same thread, sees either.
+    let mut update = std::pin::pin!(handle.update(put));
+    assert!(futures::poll!(&mut update).is_pending());
+    running.shutdown().await;
+    assert_eq!(keys(store.as_ref()).await, ["told"]);
+}
+
+#[tokio::test]
 async fn a_large_change_is_one_commit() {
     let store = Arc::new(Embedded::in_memory().unwrap());
     let framework = Framework::new("one", One::default()).master("127.0.0.1:1").store(store.clone(), "one");

@@ -49,6 +49,9 @@ fn is_wrong(task_id: &TaskId, at: usize, refusal: &Refusal) -> bool {
 
 impl<S: Scheduler> Driver<S> {
     pub(super) fn event(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        if self.link.is_down() {
+            return;
+        }
         self.link.heard(self.view.now);
         match event {
             Event::Subscribed { framework_id, epoch, heartbeat } => {

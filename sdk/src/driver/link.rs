@@ -42,6 +42,10 @@ impl Link {
         self.state
     }
 
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.state, State::Down { .. })
+    }
+
     pub(super) fn is_subscribed(&self) -> bool {
         matches!(self.state, State::Subscribed { .. })
     }
@@ -78,7 +82,7 @@ impl Link {
     /// There is no connection any more. Tried again after a while: half of it certain, half random, so that the frameworks of a
     /// master that comes back do not all come at once.
     pub(super) fn go_down(&mut self, now: Timestamp, config: &Config) {
-        if matches!(self.state, State::Down { .. }) {
+        if self.is_down() {
             return;
         }
         let wait = millis(doubled(config.reconnect, self.failures));

@@ -154,21 +154,32 @@ impl<S: Scheduler> Shell<S> {
             () = sleep_until(deadline) => None,
         };
         let mut effects = Vec::new();
-        let mut next = first;
+        let taken = self.take_all(first, queue, &mut effects);
+        if taken.is_ok() {
+            let now = self.clock.now();
+            if self.driver.next_deadline().is_some_and(|deadline| deadline <= now) {
+                self.driver.handle(now, Input::Tick, &mut effects);
+            }
+            self.driver.end_turn(now, &mut effects);
+        }
+        // Also at the end: what was promised before is kept.
+        effects.into_iter().try_for_each(|effect| self.carry_out(effect)).and(taken)
+    }
+
+    /// Takes in what has queued up, but not for ever.
+    fn take_all(
+        &mut self,
+        first: Option<Message<S>>,
+        queue: &mut mpsc::Receiver<Message<S>>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), End> {
+        let Some(first) = first else { return Ok(()) };
+        self.take(first, effects)?;
         for _ in 0..QUEUE {
-            let Some(message) = next else { break };
-            self.take(message, &mut effects)?;
-            next = queue.try_recv().ok();
+            let Ok(message) = queue.try_recv() else { break };
+            self.take(message, effects)?;
         }
-        if let Some(message) = next {
-            self.take(message, &mut effects)?;
-        }
-        let now = self.clock.now();
-        if self.driver.next_deadline().is_some_and(|deadline| deadline <= now) {
-            self.driver.handle(now, Input::Tick, &mut effects);
-        }
-        self.driver.end_turn(now, &mut effects);
-        effects.into_iter().try_for_each(|effect| self.carry_out(effect))
+        Ok(())
     }
 
     fn take(&mut self, message: Message<S>, effects: &mut Vec<Effect>) -> Result<(), End> {

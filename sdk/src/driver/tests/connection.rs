@@ -89,6 +89,14 @@ fn a_deposed_master_is_left() {
 }
 
 #[test]
+fn the_last_words_of_a_stream_that_was_left_do_not_count() {
+    let mut world = World::subscribed();
+    world.after(5 * HEARTBEAT);
+    assert_eq!(world.event(Event::Error(StreamError::TakenOver)), []);
+    assert_eq!(world.driver.stopped(), None);
+}
+
+#[test]
 fn what_comes_before_the_subscription_does_not_count() {
     let mut world = World::new(config(false), Restored::default());
     world.tick();
