@@ -261,16 +261,8 @@ impl Kernel {
                 self.set_status(&key, status.clone());
                 // The end of a task comes as the agent's own update, which it repeats until it is acknowledged.
                 if was_unreachable && is_live {
-                    let message = format!("agent {agent} is back, and the task with it");
-                    let returned = TaskStatus {
-                        reason: Reason::AgentReturned,
-                        source: Source::Master,
-                        message,
-                        time: now,
-                        update_id: None,
-                        ..status
-                    };
-                    self.tell(&key.0, Event::Update(returned), out);
+                    let event = Event::Update(returned(now, agent, status));
+                    self.tell(&key.0, event, out);
                 }
             }
         }
@@ -344,4 +336,16 @@ impl Kernel {
 
 fn is_repetition(task: &Task, status: &TaskStatus) -> bool {
     status.update_id.is_some() && task.status.update_id == status.update_id
+}
+
+/// What the master says of a task that is back with its agent.
+fn returned(now: Timestamp, agent: &AgentId, status: TaskStatus) -> TaskStatus {
+    TaskStatus {
+        reason: Reason::AgentReturned,
+        source: Source::Master,
+        message: format!("agent {agent} is back, and the task with it"),
+        time: now,
+        update_id: None,
+        ..status
+    }
 }

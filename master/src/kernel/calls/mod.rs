@@ -6,6 +6,7 @@
 
 mod accept;
 mod kill;
+mod update_framework;
 mod wishes;
 
 use divvy_proto::Invalid;

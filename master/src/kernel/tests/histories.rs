@@ -135,6 +135,29 @@ impl History {
                 self.cluster.lose_tasks(agent);
                 self.cluster.connect(agent);
             }
+            Step::Report(which, state) => {
+                let (agent, task) = self.running(which)?;
+                self.cluster.report(agent, task.info.id.as_str(), state);
+            }
+            Step::MarkGone(which) => {
+                let id = self.cluster.agents_id(self.agent(which)?)?;
+                self.cluster.operator(OperatorRequest::MarkGone(id));
+            }
+            Step::Advance(time) => self.cluster.advance(secs(time)),
+            Step::Garbage(what, who) => self.garbage(what, who)?,
+            Step::StoreIsSlow(true) => self.cluster.store_is_slow = true,
+            // What was written first is durable first.
+            Step::StoreIsSlow(false) => self.cluster.settle_store(),
+            Step::StoreAnswers => self.cluster.store_answers(),
+            Step::FailOver => self.cluster.fail_over(),
+            Step::AddAgent(..) => {}
+            of_framework => return self.take_framework(of_framework),
+        }
+        Some(())
+    }
+
+    fn take_framework(&mut self, step: Step) -> Option<()> {
+        match step {
             Step::AddFramework(roles) if self.frameworks.len() < 8 => {
                 let name = format!("app-{}", self.frameworks.len());
                 let framework = self.cluster.framework_in(&name, ROLES[roles]);
@@ -154,27 +177,12 @@ impl History {
                 let task = self.running(task)?.1.info.id.to_string();
                 self.cluster.kill(self.framework(which)?, &task);
             }
-            Step::Report(which, state) => {
-                let (agent, task) = self.running(which)?;
-                self.cluster.report(agent, task.info.id.as_str(), state);
-            }
             Step::Acknowledge(which) => self.acknowledge(self.framework(which)?),
             Step::Reconcile(which) => {
                 self.cluster.call(self.framework(which)?, CallBody::Reconcile { tasks: vec![] });
             }
             Step::Teardown(which) => self.cluster.call(self.framework(which)?, CallBody::Teardown),
-            Step::MarkGone(which) => {
-                let id = self.cluster.agents_id(self.agent(which)?)?;
-                self.cluster.operator(OperatorRequest::MarkGone(id));
-            }
-            Step::Advance(time) => self.cluster.advance(secs(time)),
-            Step::Garbage(what, who) => self.garbage(what, who)?,
-            Step::StoreIsSlow(true) => self.cluster.store_is_slow = true,
-            // What was written first is durable first.
-            Step::StoreIsSlow(false) => self.cluster.settle_store(),
-            Step::StoreAnswers => self.cluster.store_answers(),
-            Step::FailOver => self.cluster.fail_over(),
-            Step::AddAgent(..) | Step::AddFramework(_) => {}
+            _ => {}
         }
         Some(())
     }

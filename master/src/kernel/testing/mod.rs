@@ -8,18 +8,20 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
-use divvy_proto::api::{AgentState, Change};
+use divvy_proto::agent::{AgentInfo, AgentMessage};
+use divvy_proto::api::Change;
 use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, UpdateId};
-use divvy_proto::resources::Resources;
-use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::{Call, CallBody, Event, Filters, FrameworkInfo, Operation, Outcome};
-use divvy_proto::task::{
-    AgentTask, Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus,
-};
+use divvy_proto::scheduler::{Call, CallBody, Filters, Operation};
+use divvy_proto::task::{AgentTask, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 
 use super::*;
+
+mod checks;
+mod peers;
+mod show;
+
+pub(super) use peers::{TestAgent, TestFramework, framework_info, status, task};
 
 pub(super) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -32,24 +34,6 @@ pub(super) struct AgentHandle(usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameworkHandle(usize);
-
-#[derive(Debug, Clone)]
-pub(super) struct TestAgent {
-    pub(super) info: AgentInfo,
-    pub(super) link: Option<LinkId>,
-    /// It reads and says nothing.
-    pub(super) silent: bool,
-    pub(super) tasks: BTreeMap<(FrameworkId, TaskId), AgentTask>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct TestFramework {
-    pub(super) info: FrameworkInfo,
-    pub(super) link: Option<LinkId>,
-    /// What it holds, as it believes.
-    pub(super) offers: BTreeMap<OfferId, divvy_proto::scheduler::OfferInfo>,
-    pub(super) updates: Vec<TaskStatus>,
-}
 
 pub(super) struct Cluster {
     pub(super) kernel: Kernel,
@@ -346,37 +330,6 @@ impl Cluster {
         self.kernel = Kernel::recover(config, self.registry.clone(), self.now);
     }
 
-    /// Checks that a master that restarted now would find what this one knows.
-    pub(super) fn check_registry(&self) -> Result<(), String> {
-        let next = Kernel::recover(self.kernel.config.clone(), self.registry.clone(), self.now);
-        for (id, agent) in &self.kernel.agents {
-            let absence = |standing| match standing {
-                AgentState::Unreachable | AgentState::Gone => Some(standing),
-                _ => None,
-            };
-            let known = next.agents.get(id).map(|agent| (absence(agent.standing), &agent.info));
-            if known != Some((absence(agent.standing), &agent.info)) {
-                return Err(format!("{id}: the registry has {known:?}, but it is {:?}", agent.standing));
-            }
-        }
-        for (id, framework) in &self.kernel.frameworks {
-            let known = next.frameworks.get(id).map(|framework| framework.record(id));
-            let record = framework.record(id);
-            let is_same = match (&known, &record) {
-                (Some(known), RegistryChange::PutFramework { disconnected: None, .. }) => {
-                    // One that is connected is recovered as one that has disconnected now.
-                    *known == with_disconnected(record.clone(), self.now)
-                }
-                (Some(known), _) => *known == record,
-                (None, _) => false,
-            };
-            if !is_same {
-                return Err(format!("{id}: the registry has {known:?}, but it is {record:?}"));
-            }
-        }
-        Ok(())
-    }
-
     /// What the kernel did since it was last asked.
     pub(super) fn story(&mut self) -> Vec<String> {
         std::mem::take(&mut self.story)
@@ -411,39 +364,6 @@ impl Cluster {
         }
     }
 
-    fn end_turn(&mut self, effects: &mut Vec<Effect>) {
-        let by_full_scan =
-            self.with_oracle.then(|| self.kernel.allocator.clone().allocate_by_full_scan(self.now));
-        let sent = self.kernel.made.offers;
-        self.kernel.end_turn(self.now, effects);
-        let show = |(nth, grant): (usize, allocator::Grant)| {
-            let id =
-                OfferId(u64::from(self.kernel.config.epoch.0) << 32 | (u64::from(sent) + nth as u64 + 1));
-            let client = self.kernel.allocator.client_of(grant.client);
-            let agent = self.kernel.allocator.slot(grant.agent).id.clone();
-            (id, client.framework.clone(), client.role.clone(), agent, grant.resources)
-        };
-        let made = self.kernel.offers.iter().filter(|(id, _)| id.0 & 0xffff_ffff > u64::from(sent));
-        let made = made
-            .map(|(id, o)| (*id, o.framework.clone(), o.role.clone(), o.agent.clone(), o.resources.clone()));
-        let Some(grants) = by_full_scan else { return };
-        let expected: Vec<_> = grants.into_iter().enumerate().map(show).collect();
-        assert_eq!(made.collect::<Vec<_>>(), expected);
-        self.check_tasks();
-    }
-
-    /// No task is ever forgotten (as long as fewer have ended than are kept), and none that has ended is anything else later.
-    fn check_tasks(&mut self) {
-        let listed = self.kernel.tasks().into_iter();
-        let states: BTreeMap<_, _> = listed.map(|task| ((task.framework_id, task.id), task.state)).collect();
-        for (key, before) in &self.states {
-            let after = states.get(key);
-            let is_fine = after.is_some() && (!before.is_terminal() || after == Some(before));
-            assert!(is_fine, "{key:?} was {before}, and is {after:?}");
-        }
-        self.states = states;
-    }
-
     fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::ToAgent { link, message } => {
@@ -475,187 +395,6 @@ impl Cluster {
             Effect::Answer { .. } => None,
         }
     }
-
-    fn name(&self, link: LinkId) -> String {
-        let agent = self.agents.iter().position(|agent| agent.link == Some(link));
-        let framework = self.frameworks.iter().find(|framework| framework.link == Some(link));
-        match (agent, framework) {
-            (Some(agent), _) => format!("agent {agent}"),
-            (_, Some(framework)) => framework.info.name.clone(),
-            _ => format!("link {}", link.0),
-        }
-    }
-
-    fn tell_story(&mut self, effect: &Effect) {
-        let line = match effect {
-            Effect::Changed(_) => return,
-            Effect::ToAgent { message: MasterMessage::Ping, .. }
-            | Effect::ToFramework { event: Event::Heartbeat, .. }
-                if !self.with_heartbeats =>
-            {
-                return;
-            }
-            Effect::ToAgent { link, message } => format!("{} < {}", self.name(*link), show_message(message)),
-            Effect::ToFramework { link, event } => format!("{} < {}", self.name(*link), show_event(event)),
-            Effect::Close { link, error } => format!("{} closed: {error}", self.name(*link)),
-            Effect::Persist { changes, .. } => format!("persist {}", show_all(changes, show_record)),
-            Effect::Answer { result: Ok(()), .. } => "answer: done".to_owned(),
-            Effect::Answer { result: Err(why), .. } => format!("answer: {why}"),
-        };
-        self.story.push(line);
-    }
-}
-
-impl TestAgent {
-    fn hears(&mut self, message: MasterMessage, now: Timestamp) -> Option<AgentMessage> {
-        match message {
-            MasterMessage::Registered { agent_id, .. } => self.info.id = Some(agent_id),
-            MasterMessage::Ping => return Some(AgentMessage::Pong),
-            MasterMessage::Launch { framework_id, task, .. } => {
-                let status = status(&task.id, self.info.id.clone(), TaskState::Staging, now);
-                let key = (framework_id.clone(), task.id.clone());
-                self.tasks.insert(key, AgentTask { framework_id, info: task, status });
-            }
-            MasterMessage::Acknowledge { framework_id, task_id, update_id } => {
-                let key = (framework_id, task_id);
-                let is_over = |task: &AgentTask| {
-                    task.status.state.is_terminal() && task.status.update_id.as_ref() == Some(&update_id)
-                };
-                if self.tasks.get(&key).is_some_and(is_over) {
-                    self.tasks.remove(&key);
-                }
-            }
-            MasterMessage::ShutdownFramework { framework_id } => {
-                self.tasks.retain(|(framework, _), _| *framework != framework_id);
-            }
-            MasterMessage::Kill { .. } | MasterMessage::Error(_) => {}
-        }
-        None
-    }
-}
-
-impl TestFramework {
-    fn hears(&mut self, event: Event) {
-        match event {
-            Event::Subscribed { framework_id, .. } => self.info.id = Some(framework_id),
-            Event::Offers(offers) => self.offers.extend(offers.into_iter().map(|offer| (offer.id, offer))),
-            Event::Rescind(id) => drop(self.offers.remove(&id)),
-            Event::Update(status) => self.updates.push(status),
-            _ => {}
-        }
-    }
-}
-
-fn with_disconnected(record: RegistryChange, at: Timestamp) -> RegistryChange {
-    match record {
-        RegistryChange::PutFramework { id, info, retired, .. } => {
-            RegistryChange::PutFramework { id, info, disconnected: Some(at), retired }
-        }
-        other => other,
-    }
-}
-
-pub(super) fn framework_info(name: &str, roles: &[&str]) -> FrameworkInfo {
-    FrameworkInfo {
-        id: None,
-        name: name.to_owned(),
-        user: None,
-        roles: roles.iter().map(|role| RolePath::new(role).unwrap()).collect(),
-        principal: None,
-        failover_timeout: secs(600),
-        url: None,
-        labels: BTreeMap::new(),
-    }
-}
-
-pub(super) fn task(id: &str, resources: &str) -> TaskInfo {
-    TaskInfo {
-        id: id.parse().unwrap(),
-        name: id.to_owned(),
-        command: Command::Shell("true".to_owned()),
-        resources: resources.parse::<Resources>().unwrap(),
-        cpu_limit: None,
-        pids_limit: None,
-        ports: Vec::new(),
-        env: BTreeMap::new(),
-        user: None,
-        artifacts: Vec::new(),
-        health: Vec::new(),
-        kill_grace: None,
-        labels: BTreeMap::new(),
-    }
-}
-
-pub(super) fn status(id: &TaskId, agent: Option<AgentId>, state: TaskState, now: Timestamp) -> TaskStatus {
-    TaskStatus {
-        task_id: id.clone(),
-        agent_id: agent,
-        state,
-        reason: Reason::CommandExited,
-        source: Source::Agent,
-        message: String::new(),
-        time: now,
-        update_id: None,
-        healthy: None,
-        container: ContainerStatus::default(),
-    }
-}
-
-fn show_all<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
-    items.iter().map(show).collect::<Vec<_>>().join(", ")
-}
-
-fn show_record(change: &RegistryChange) -> String {
-    match change {
-        RegistryChange::PutAgent { id, absence: None, .. } => format!("{id}"),
-        RegistryChange::PutAgent { id, absence: Some(Absence::Unreachable(_)), .. } => {
-            format!("{id} unreachable")
-        }
-        RegistryChange::PutAgent { id, absence: Some(Absence::Gone(_)), .. } => format!("{id} gone"),
-        RegistryChange::PutFramework { id, retired: true, .. } => format!("{id} retired"),
-        RegistryChange::PutFramework { id, disconnected: Some(_), .. } => format!("{id} disconnected"),
-        RegistryChange::PutFramework { id, .. } => format!("{id}"),
-    }
-}
-
-fn show_message(message: &MasterMessage) -> String {
-    match message {
-        MasterMessage::Registered { agent_id, .. } => format!("registered as {agent_id}"),
-        MasterMessage::Ping => "ping".to_owned(),
-        MasterMessage::Launch { framework_id, task, .. } => format!("launch {framework_id}/{}", task.id),
-        MasterMessage::Kill { framework_id, task_id, .. } => format!("kill {framework_id}/{task_id}"),
-        MasterMessage::Acknowledge { task_id, update_id, .. } => {
-            format!("acknowledge {update_id} of {task_id}")
-        }
-        MasterMessage::ShutdownFramework { framework_id } => format!("shut down {framework_id}"),
-        MasterMessage::Error(error) => format!("error: {error}"),
-    }
-}
-
-fn show_event(event: &Event) -> String {
-    match event {
-        Event::Subscribed { framework_id, .. } => format!("subscribed as {framework_id}"),
-        Event::Reply { call_id, outcome: Outcome::Accepted } => format!("{call_id} accepted"),
-        Event::Reply { call_id, outcome: Outcome::Refused(why) } => format!("{call_id} refused: {why}"),
-        Event::Offers(offers) => {
-            let show = |offer: &divvy_proto::scheduler::OfferInfo| {
-                let role =
-                    if offer.role.as_str() == "*" { String::new() } else { format!(" for {}", offer.role) };
-                format!("{} of {}{role}: {}", offer.id, offer.agent_id, offer.resources)
-            };
-            format!("offers {}", show_all(offers, show))
-        }
-        Event::Rescind(id) => format!("rescind {id}"),
-        Event::Update(status) => show_update(status),
-        Event::Failure { agent_id } => format!("failure of {agent_id}"),
-        Event::Heartbeat => "heartbeat".to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn show_update(status: &TaskStatus) -> String {
-    let id = status.update_id.as_ref().map_or(String::new(), |id| format!(" ({id})"));
-    format!("{} is {}: {}{id}", status.task_id, status.state, status.reason)
 }
 
 /// Compares a story line by line, so that a difference shows as text.

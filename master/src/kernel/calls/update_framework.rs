@@ -1,0 +1,71 @@
+//! UpdateFramework: what a framework says of itself changes while it is connected.
+
+use std::collections::BTreeSet;
+
+use divvy_proto::Invalid;
+use divvy_proto::ids::{CallId, FrameworkId};
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::{FrameworkInfo, Refusal};
+
+use crate::kernel::frameworks::{check_info, removed_roles};
+use crate::kernel::registry::Awaited;
+use crate::kernel::{Effects, Kernel};
+
+impl Kernel {
+    /// Changes what a framework says of itself.
+    pub(super) fn update_framework(
+        &mut self,
+        id: &FrameworkId,
+        info: FrameworkInfo,
+        suppressed: Vec<RolePath>,
+        call: CallId,
+        out: &mut Effects,
+    ) -> Result<(), Refusal> {
+        check_info(&info, &suppressed)?;
+        if info.id.as_ref().is_some_and(|other| other != id) {
+            let found = info.id.map(|other| other.to_string()).unwrap_or_default();
+            return Err(Invalid::new("framework.id", found, format!("{id}, or none")).into());
+        }
+        let Some(framework) = self.frameworks.get_mut(id) else { return Ok(()) };
+        let left = removed_roles(&framework.info.roles, &info.roles);
+        let wanted_before: BTreeSet<RolePath> = framework
+            .info
+            .roles
+            .iter()
+            .filter(|role| !framework.suppressed.contains(role))
+            .cloned()
+            .collect();
+        framework.info = FrameworkInfo { id: Some(id.clone()), ..info };
+        framework.suppressed = suppressed.into_iter().collect();
+        let again: Vec<RolePath> = framework
+            .info
+            .roles
+            .iter()
+            .filter(|role| !framework.suppressed.contains(role) && !wanted_before.contains(role))
+            .cloned()
+            .collect();
+        self.leave_roles(id, &left, out);
+        for role in again {
+            let client = self.allocator.client(id, &role);
+            self.allocator.clear_client_filters(client);
+        }
+        self.sync_wishes(id);
+        self.changes.framework(id);
+        self.persist_framework(id, Some(Awaited::Updated(id.clone(), call)), out);
+        Ok(())
+    }
+
+    fn leave_roles(&mut self, id: &FrameworkId, roles: &[RolePath], out: &mut Effects) {
+        for role in roles {
+            let client = self.allocator.client(id, role);
+            self.allocator.set_wants(client, false);
+            self.allocator.clear_client_filters(client);
+        }
+        let offers = self.frameworks.get(id).map(|framework| framework.offers.clone()).unwrap_or_default();
+        for offer in offers {
+            if self.offers.get(&offer).is_some_and(|offer| roles.contains(&offer.role)) {
+                self.rescind_offer(offer, out);
+            }
+        }
+    }
+}

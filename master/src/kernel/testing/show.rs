@@ -1,0 +1,96 @@
+//! How a story is told: one line an effect.
+
+use divvy_proto::agent::MasterMessage;
+use divvy_proto::scheduler::{Event, OfferInfo, Outcome};
+use divvy_proto::task::TaskStatus;
+
+use super::Cluster;
+use crate::kernel::{Absence, Effect, LinkId, RegistryChange};
+
+impl Cluster {
+    fn name(&self, link: LinkId) -> String {
+        let agent = self.agents.iter().position(|agent| agent.link == Some(link));
+        let framework = self.frameworks.iter().find(|framework| framework.link == Some(link));
+        match (agent, framework) {
+            (Some(agent), _) => format!("agent {agent}"),
+            (_, Some(framework)) => framework.info.name.clone(),
+            _ => format!("link {}", link.0),
+        }
+    }
+
+    pub(super) fn tell_story(&mut self, effect: &Effect) {
+        let line = match effect {
+            Effect::Changed(_) => return,
+            Effect::ToAgent { message: MasterMessage::Ping, .. }
+            | Effect::ToFramework { event: Event::Heartbeat, .. }
+                if !self.with_heartbeats =>
+            {
+                return;
+            }
+            Effect::ToAgent { link, message } => format!("{} < {}", self.name(*link), show_message(message)),
+            Effect::ToFramework { link, event } => format!("{} < {}", self.name(*link), show_event(event)),
+            Effect::Close { link, error } => format!("{} closed: {error}", self.name(*link)),
+            Effect::Persist { changes, .. } => format!("persist {}", show_all(changes, show_record)),
+            Effect::Answer { result: Ok(()), .. } => "answer: done".to_owned(),
+            Effect::Answer { result: Err(why), .. } => format!("answer: {why}"),
+        };
+        self.story.push(line);
+    }
+}
+
+fn show_all<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    items.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+fn show_record(change: &RegistryChange) -> String {
+    match change {
+        RegistryChange::PutAgent { id, absence: None, .. } => format!("{id}"),
+        RegistryChange::PutAgent { id, absence: Some(Absence::Unreachable(_)), .. } => {
+            format!("{id} unreachable")
+        }
+        RegistryChange::PutAgent { id, absence: Some(Absence::Gone(_)), .. } => format!("{id} gone"),
+        RegistryChange::PutFramework { id, retired: true, .. } => format!("{id} retired"),
+        RegistryChange::PutFramework { id, disconnected: Some(_), .. } => format!("{id} disconnected"),
+        RegistryChange::PutFramework { id, .. } => format!("{id}"),
+    }
+}
+
+fn show_message(message: &MasterMessage) -> String {
+    match message {
+        MasterMessage::Registered { agent_id, .. } => format!("registered as {agent_id}"),
+        MasterMessage::Ping => "ping".to_owned(),
+        MasterMessage::Launch { framework_id, task, .. } => format!("launch {framework_id}/{}", task.id),
+        MasterMessage::Kill { framework_id, task_id, .. } => format!("kill {framework_id}/{task_id}"),
+        MasterMessage::Acknowledge { task_id, update_id, .. } => {
+            format!("acknowledge {update_id} of {task_id}")
+        }
+        MasterMessage::ShutdownFramework { framework_id } => format!("shut down {framework_id}"),
+        MasterMessage::Error(error) => format!("error: {error}"),
+    }
+}
+
+fn show_event(event: &Event) -> String {
+    match event {
+        Event::Subscribed { framework_id, .. } => format!("subscribed as {framework_id}"),
+        Event::Reply { call_id, outcome: Outcome::Accepted } => format!("{call_id} accepted"),
+        Event::Reply { call_id, outcome: Outcome::Refused(why) } => format!("{call_id} refused: {why}"),
+        Event::Offers(offers) => {
+            let show = |offer: &OfferInfo| {
+                let role =
+                    if offer.role.as_str() == "*" { String::new() } else { format!(" for {}", offer.role) };
+                format!("{} of {}{role}: {}", offer.id, offer.agent_id, offer.resources)
+            };
+            format!("offers {}", show_all(offers, show))
+        }
+        Event::Rescind(id) => format!("rescind {id}"),
+        Event::Update(status) => show_update(status),
+        Event::Failure { agent_id } => format!("failure of {agent_id}"),
+        Event::Heartbeat => "heartbeat".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_update(status: &TaskStatus) -> String {
+    let id = status.update_id.as_ref().map_or(String::new(), |id| format!(" ({id})"));
+    format!("{} is {}: {}{id}", status.task_id, status.state, status.reason)
+}
