@@ -29,6 +29,8 @@ use crate::supervisor::{Effect, Input, LinkId, Supervisor, TaskKey};
 const BATCH: usize = 256;
 /// How long an agent that is to leave nothing behind may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// From SIGTERM to SIGKILL at most, for an agent that is to leave nothing behind: somebody waits for it to end.
+const LAST_GRACE: Duration = Duration::from_secs(10);
 /// How long open HTTP connections may take to end.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest pause before trying again to destroy a container that resists.
@@ -178,7 +180,7 @@ impl MainLoop {
 
     /// Ends every task, and whatever else has a container here.
     async fn drain(&mut self, ears: &mut Ears) {
-        self.feed(Input::KillAll);
+        self.feed(Input::KillAll { grace: LAST_GRACE });
         while !self.supervisor.live_tasks().is_empty() {
             let pause = self.supervisor.next_deadline().map(|at| at.since(self.clock.now()));
             tokio::select! {

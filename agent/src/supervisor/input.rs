@@ -118,7 +118,10 @@ pub enum Input {
         result: Result<(), String>,
     },
     /// The agent is to leave nothing behind: every task is killed, and no new one is accepted.
-    KillAll,
+    KillAll {
+        /// From SIGTERM to SIGKILL at most, whatever a task would like.
+        grace: Duration,
+    },
     /// Time has passed; due deadlines fire.
     Tick,
 }

@@ -150,9 +150,12 @@ impl Supervisor {
             Input::Health { container, check, result } => {
                 self.on_container(now, &container, effects, |task, turn| task.probed(turn, check, result));
             }
-            Input::KillAll => {
+            Input::KillAll { grace } => {
                 self.draining = true;
-                self.each_task(now, effects, |task, turn| task.kill(turn, KillCause::Requested, None));
+                self.each_task(now, effects, |task, turn| {
+                    let own = task.record().info.kill_grace.unwrap_or(turn.config.kill_grace);
+                    task.kill(turn, KillCause::Requested, Some(own.min(grace)));
+                });
             }
             Input::Tick => self.tick(now, effects),
         }

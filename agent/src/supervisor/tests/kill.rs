@@ -131,14 +131,14 @@ fn what_a_shut_down_framework_has_not_acknowledged_is_forgotten() {
 
 #[test]
 fn an_agent_that_leaves_nothing_behind_kills_everything_and_takes_nothing() {
-    let mut bench = Bench::running(task("t"));
-    assert_eq!(bench.feed(Input::KillAll), ["write t KILLING [\"KILLING\"]"]);
+    let mut bench = Bench::running(TaskInfo { kill_grace: Some(secs(600)), ..task("t") });
+    assert_eq!(bench.feed(Input::KillAll { grace: secs(5) }), ["write t KILLING [\"KILLING\"]"]);
     bench.hear(launch(task("u")));
     assert_eq!(
         bench.written(),
         [
             "terminate i-1",
-            "send t i-3 KILLING kill_requested pid 77: it has 3s to end",
+            "send t i-3 KILLING kill_requested pid 77: it has 5s to end",
             "send u i-4 DROPPED agent_disconnected: the agent shuts down and takes no more tasks",
         ]
     );
