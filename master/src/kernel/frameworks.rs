@@ -103,6 +103,11 @@ impl Framework {
         matches!(self.connection, Connection::Connected { .. })
     }
 
+    /// The roles in which it wants offers while it is connected.
+    pub(super) fn wanted_roles(&self) -> BTreeSet<RolePath> {
+        self.info.roles.iter().filter(|role| !self.suppressed.contains(role)).cloned().collect()
+    }
+
     /// What the registry holds of it.
     pub(super) fn record(&self, id: &FrameworkId) -> RegistryChange {
         let retired = self.retired || self.retiring;

@@ -1,7 +1,5 @@
 //! UpdateFramework: what a framework says of itself changes while it is connected.
 
-use std::collections::BTreeSet;
-
 use divvy_proto::Invalid;
 use divvy_proto::ids::{CallId, FrameworkId};
 use divvy_proto::role::RolePath;
@@ -28,24 +26,12 @@ impl Kernel {
         }
         let Some(framework) = self.frameworks.get_mut(id) else { return Ok(()) };
         let left = removed_roles(&framework.info.roles, &info.roles);
-        let wanted_before: BTreeSet<RolePath> = framework
-            .info
-            .roles
-            .iter()
-            .filter(|role| !framework.suppressed.contains(role))
-            .cloned()
-            .collect();
+        let before = framework.wanted_roles();
         framework.info = FrameworkInfo { id: Some(id.clone()), ..info };
         framework.suppressed = suppressed.into_iter().collect();
-        let again: Vec<RolePath> = framework
-            .info
-            .roles
-            .iter()
-            .filter(|role| !framework.suppressed.contains(role) && !wanted_before.contains(role))
-            .cloned()
-            .collect();
+        let wanted_again: Vec<RolePath> = framework.wanted_roles().difference(&before).cloned().collect();
         self.leave_roles(id, &left, out);
-        for role in again {
+        for role in wanted_again {
             let client = self.allocator.client(id, &role);
             self.allocator.clear_client_filters(client);
         }
