@@ -36,11 +36,16 @@ impl Sandboxes {
     /// It exists: no task runs twice, and none finds what another left. Or the file system says no.
     pub(crate) fn create(&self, task: &TaskKey) -> io::Result<PathBuf> {
         let path = self.path(task);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+        loop {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            match DirBuilder::new().mode(0o755).create(&path) {
+                // The framework's directory was empty and old, and was collected in this very instant.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                created => return created.map(|()| path),
+            }
         }
-        DirBuilder::new().mode(0o755).create(&path)?;
-        Ok(path)
     }
 
     /// Notes that a task has ended now: its sandbox is kept from here on.
