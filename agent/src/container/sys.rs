@@ -44,11 +44,10 @@ pub(crate) fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Resu
     }
 }
 
-/// Makes a mount and all below it read-only (Linux 5.12).
-pub(crate) fn mount_read_only(path: &CStr, recursive: bool) -> io::Result<()> {
+/// Adds attributes (`MOUNT_ATTR_…`) to a mount and, where asked for, to all below it (Linux 5.12).
+pub(crate) fn add_mount_attributes(path: &CStr, added: u64, recursive: bool) -> io::Result<()> {
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: added, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: path and attributes outlive the call, and the size is theirs.
     let result = unsafe {
         libc::syscall(

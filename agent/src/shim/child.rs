@@ -98,7 +98,10 @@ fn become_program(
     channel: &OwnedFd,
     confine: impl FnOnce() -> Result<(), LaunchError>,
 ) -> LaunchError {
-    let failed = confine().and_then(|()| die_with_parent(channel)).and_then(|()| {
+    // Until execve this process is the agent's binary. No root inside the container may get at it through /proc/PID/exe
+    // (CVE-2019-5736).
+    let hidden = prctl(libc::PR_SET_DUMPABLE, 0).map_err(step("hide from the container"));
+    let failed = hidden.and_then(|()| confine()).and_then(|()| die_with_parent(channel)).and_then(|()| {
         let written = channel.try_clone().and_then(|channel| File::from(channel).write_all(&[READY]));
         written.map_err(step("speak to the shim"))
     });

@@ -99,16 +99,26 @@ fn tmpfs(target: &Path, options: &str) -> Result<(), LaunchError> {
     mount_at(Some(Path::new("tmpfs")), target, Some("tmpfs"), HARMLESS, Some(options))
 }
 
-/// Makes a mount read-only, recursively where asked for. Kernels before 5.12 are asked mount by mount.
+/// Makes a mount read-only, recursively where asked for.
 fn make_read_only(target: &Path, recursive: bool) -> Result<(), LaunchError> {
+    restrict(target, libc::MOUNT_ATTR_RDONLY, MsFlags::MS_RDONLY, recursive)
+}
+
+/// Has a mount that can be written to give nobody rights or devices.
+fn make_harmless(target: &Path) -> Result<(), LaunchError> {
+    restrict(target, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, HARMLESS, false)
+}
+
+/// Adds to what a mount does not allow. Kernels before 5.12 are asked in the old words, mount by mount.
+fn restrict(target: &Path, attributes: u64, flags: MsFlags, recursive: bool) -> Result<(), LaunchError> {
     let path = CString::new(target.as_os_str().as_bytes()).map_err(step_on("mount", target))?;
-    match sys::mount_read_only(&path, recursive) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount_read_only(target, recursive),
-        other => other.map_err(step_on("make read-only", target)),
+    match sys::add_mount_attributes(&path, attributes, recursive) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount(target, flags, recursive),
+        other => other.map_err(step_on("restrict", target)),
     }
 }
 
-fn remount_read_only(target: &Path, recursive: bool) -> Result<(), LaunchError> {
+fn remount(target: &Path, added: MsFlags, recursive: bool) -> Result<(), LaunchError> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(step("read /proc/self/mountinfo"))?;
     for line in mountinfo.lines() {
         let mut fields = line.split(' ').skip(4);
@@ -118,13 +128,7 @@ fn remount_read_only(target: &Path, recursive: bool) -> Result<(), LaunchError> 
             continue;
         }
         let flags = options.split(',').map(flag).collect::<MsFlags>();
-        mount_at(
-            None,
-            &point,
-            None,
-            flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
-            None,
-        )?;
+        mount_at(None, &point, None, flags | added | MsFlags::MS_REMOUNT | MsFlags::MS_BIND, None)?;
     }
     Ok(())
 }
@@ -132,6 +136,7 @@ fn remount_read_only(target: &Path, recursive: bool) -> Result<(), LaunchError> 
 /// A remount drops the flags that it does not repeat.
 fn flag(option: &str) -> MsFlags {
     match option {
+        "ro" => MsFlags::MS_RDONLY,
         "nosuid" => MsFlags::MS_NOSUID,
         "nodev" => MsFlags::MS_NODEV,
         "noexec" => MsFlags::MS_NOEXEC,
@@ -223,9 +228,8 @@ fn temporary(layout: &Layout) -> Result<(), LaunchError> {
     for path in ["/tmp", "/var/tmp"] {
         let target = join(&layout.root, Path::new(path));
         if fs::symlink_metadata(&target).is_ok_and(|metadata| metadata.is_dir()) {
-            mount_at(Some(&layout.tmp), &target, None, MsFlags::MS_BIND, None)?;
-            let flags = HARMLESS | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-            mount_at(None, &target, None, flags, None)?;
+            bind(&layout.tmp, &target, MsFlags::empty())?;
+            make_harmless(&target)?;
         }
     }
     Ok(())
@@ -266,7 +270,7 @@ fn sandbox(layout: &Layout) -> Result<(), LaunchError> {
     let target = join(&layout.root, &layout.sandbox);
     fs::create_dir_all(&target).map_err(step_on("create", &target))?;
     bind(&layout.sandbox, &target, MsFlags::empty())?;
-    mount_at(None, &target, None, HARMLESS | MsFlags::MS_REMOUNT | MsFlags::MS_BIND, None)
+    make_harmless(&target)
 }
 
 /// Makes `root` the root, and forgets the old one.
@@ -287,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_old_way_of_making_read_only_keeps_the_flags_of_a_mount() {
+    fn the_old_way_of_restricting_keeps_the_flags_of_a_mount() {
         let flags = "rw,nosuid,nodev,relatime".split(',').map(flag).collect::<MsFlags>();
         assert_eq!(flags, MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RELATIME);
         assert_eq!(unescape("/mnt/a\\040b"), "/mnt/a b");
