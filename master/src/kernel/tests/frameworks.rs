@@ -197,3 +197,51 @@ fn a_call_that_is_repeated_has_no_second_effect_and_gets_the_same_answer() {
     cluster.call_again(app, "c2", stranger);
     story!(cluster, "app < c2 accepted");
 }
+
+#[test]
+fn roles_are_suppressed_from_the_start_and_wanted_again_without_their_filters() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    cluster.decline(app, secs(600));
+    let update = |suppressed: &[&str]| CallBody::UpdateFramework {
+        framework: framework_info("app", &["*"]),
+        suppressed: suppressed.iter().map(|role| role.parse().unwrap()).collect(),
+    };
+    cluster.forget();
+    cluster.call(app, update(&["*"]));
+    cluster.call(app, update(&[]));
+    cluster.call(app, update(&["ops"]));
+    story!(
+        cluster,
+        "persist f1-0",
+        "app < c3 accepted",
+        "persist f1-0",
+        "app < offers o1-2 of a1-0: cpus=4;mem=8GiB",
+        "app < c4 accepted",
+        "app < c5 refused: suppressed: \"ops\" is not valid: expected one of the framework's roles",
+    );
+
+    let link = cluster.next_link();
+    let framework = framework_info("idle", &["*"]);
+    cluster.call_on(link, CallBody::Subscribe { framework, suppressed: vec!["*".parse().unwrap()] });
+    cluster.decline(app, secs(600));
+    story!(cluster, "persist f1-1", "link 3 < subscribed as f1-1", "app < c7 accepted");
+}
+
+#[test]
+fn a_stream_subscribes_once_and_does_not_speak_as_an_agent() {
+    let mut cluster = Cluster::new();
+    let app = cluster.framework("app");
+    cluster.forget();
+    let framework = framework_info("app", &["*"]);
+    cluster.call(app, CallBody::Subscribe { framework, suppressed: Vec::new() });
+    let link = cluster.frameworks[0].link.unwrap();
+    cluster.feed(Input::Agent { link, message: divvy_proto::agent::AgentMessage::Pong });
+    story!(
+        cluster,
+        "app < c2 refused: subscribe: \"app\" is not valid: expected one Subscribe on a stream",
+        "app closed: refused: a framework does not speak as an agent",
+        "persist f1-0 disconnected",
+    );
+}
