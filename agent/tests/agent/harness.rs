@@ -13,7 +13,7 @@ use divvy_proto::ids::{AgentId, Epoch, FrameworkId, Hostname, TaskId};
 use divvy_proto::pb;
 use divvy_proto::task::{AgentTask, Command, TaskInfo, TaskState, TaskStatus};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -116,7 +116,8 @@ impl World {
         let address = listener.local_addr().unwrap().to_string();
         let service = pb::agent_server::AgentServer::new(master.clone());
         let server = tonic::transport::Server::builder().add_service(service);
-        tokio.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        tokio.spawn(server.serve_with_incoming(incoming));
         let work =
             tempfile::Builder::new().prefix("divvy-agent-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let name = work.path().file_name().unwrap().to_string_lossy().replace('.', "-");
