@@ -64,6 +64,8 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// The framework is stopping.
     Stopped,
+    /// The agents' addresses are not known yet.
+    NoInventory,
 }
 
 impl From<Refusal> for Failure {
@@ -114,6 +116,10 @@ impl IntoResponse for Failure {
             Self::Bad(status, error) => (status, error),
             Self::Stopped => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the service framework is stopping".to_owned())
+            }
+            Self::NoInventory => {
+                let error = "the addresses of agents are not known yet: the master has not told them";
+                (StatusCode::SERVICE_UNAVAILABLE, error.to_owned())
             }
             Self::Refused(refusal) => {
                 let status = match &refusal {
@@ -307,10 +313,14 @@ async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Failu
     Failure::Bad(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
-/// The answer of `GET /v1/apps/{id}/endpoints`.
+/// The answer of `GET /v1/apps/{id}/endpoints`. An empty list means that nothing serves, and nothing less: until the agents'
+/// addresses are known there is no answer.
 async fn endpoints_of(api: &Api, id: &AppId) -> Result<Endpoints, Failure> {
     let app = id.clone();
-    let endpoints = api.look(move |planner, view| planner.endpoints(&app, view)).await?;
-    let endpoints = endpoints.ok_or_else(|| Refusal::NotFound(id.to_string()))?;
-    Ok(Endpoints { id: id.to_string(), endpoints })
+    let look = move |planner: &Planner, view: &View| {
+        let known = view.agents().next().is_some();
+        planner.endpoints(&app, view).map(|endpoints| known.then_some(endpoints))
+    };
+    let endpoints = api.look(look).await?.ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+    Ok(Endpoints { id: id.to_string(), endpoints: endpoints.ok_or(Failure::NoInventory)? })
 }

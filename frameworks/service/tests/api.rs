@@ -171,6 +171,8 @@ async fn the_api_describes_itself() {
     service.put("/v1/apps/web", WEB).await;
     let (_, health) = service.get("/health").await;
     assert_eq!(health, json!({"connected": false, "apps": 1}));
+    let (status, _) = service.get("/v1/apps/web/endpoints").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "no endpoints, as no agent is known yet");
     let (_, metrics) = service.get("/metrics").await;
     assert!(metrics.as_str().unwrap().contains("divvy_service_instances_wanted{app=\"web\"} 3\n"));
     let (_, document) = service.get("/openapi.json").await;

@@ -35,11 +35,11 @@ pub(super) async fn endpoints(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id = app_id(&id)?;
-    let now = endpoints_of(&api, &id).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !accept.contains("text/event-stream") {
-        return Ok(Json(now).into_response());
+        return Ok(Json(endpoints_of(&api, &id).await?).into_response());
     }
+    api.status(id.clone()).await?;
     let stream = follow(api.clone(), "endpoints", move || {
         let (api, id) = (api.clone(), id.clone());
         async move { endpoints_of(&api, &id).await }
@@ -77,6 +77,7 @@ where
                 Err(Failure::Refused(_)) => {
                     return Some((Ok(Event::default().event("gone").data("{}")), None));
                 }
+                Err(Failure::NoInventory) => {}
                 Err(_) => return None,
             }
             changes.changed().await.ok()?;

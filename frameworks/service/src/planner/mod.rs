@@ -206,7 +206,9 @@ fn bounds(app: &App) -> Bounds {
 fn account(app: &mut App, memory: &mut Memory, task: &Task, now: Timestamp) -> bool {
     let chosen = memory.stopping.remove(task.id()).is_some();
     let status = &task.status;
-    if chosen || (status.state == TaskState::Killed && status.reason == Reason::KillRequested) {
+    // One that was dropped never began, and is simply launched again.
+    let asked_for = status.state == TaskState::Killed && status.reason == Reason::KillRequested;
+    if chosen || asked_for || status.state == TaskState::Dropped {
         return false;
     }
     let end = Termination {

@@ -29,7 +29,8 @@ impl Planner {
         Some(self.status_of(app, &tasks_of(id, view), view))
     }
 
-    /// Where an app can be reached, if there is one of this name.
+    /// Where an app can be reached, if there is one of this name. Tasks on agents that are not in the view's inventory are left
+    /// out: after a start, wait for the inventory before telling others.
     #[must_use]
     pub fn endpoints(&self, id: &AppId, view: &View) -> Option<Vec<Endpoint>> {
         let app = self.apps.get(id)?;
@@ -112,11 +113,11 @@ fn endpoints(members: &[Member<'_>], view: &View) -> Vec<Endpoint> {
     members.iter().filter(|member| member.healthy).filter_map(|member| endpoint(member.task, view)).collect()
 }
 
-/// The endpoint of a task with ports. An agent that is not in the inventory is reached by its name.
+/// The endpoint of a task with ports. An agent without an address is reached by its name.
 fn endpoint(task: &Task, view: &View) -> Option<Endpoint> {
     let first = task.info.ports.first()?.number;
-    let known = view.agent(&task.agent_id).map(|agent| agent.address.clone());
-    let host = known.filter(|address| !address.is_empty()).unwrap_or_else(|| task.hostname.to_string());
+    let address = &view.agent(&task.agent_id)?.address;
+    let host = if address.is_empty() { task.hostname.to_string() } else { address.clone() };
     let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     Some(Endpoint {
         task: task.id().clone(),
