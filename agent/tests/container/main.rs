@@ -44,13 +44,11 @@ fn run(test: fn(&mut Agent)) -> Result<(), Failed> {
     let mut agent = Agent::new();
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&mut agent)));
     agent.destroy_all();
-    let left = agent.left_behind();
+    let mut left = agent.left_behind();
+    left.extend(agent.retire());
     match told {
         Err(panic) => std::panic::resume_unwind(panic),
-        Ok(()) if left.is_empty() => {
-            agent.retire();
-            Ok(())
-        }
+        Ok(()) if left.is_empty() => Ok(()),
         Ok(()) => Err(format!("left behind: {left:#?}").into()),
     }
 }

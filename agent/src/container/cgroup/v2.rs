@@ -61,10 +61,16 @@ fn hand_down(directory: &Path) -> Result<(), CgroupError> {
 
 impl Hierarchy for V2 {
     fn create(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
-        self.create_parents(&group.parent())?;
-        let directory = self.directory(group);
-        files::create(&directory)?;
-        self.update(group, limits)
+        let attempt = || {
+            self.create_parents(&group.parent())?;
+            files::create(&self.directory(group))?;
+            self.update(group, limits)
+        };
+        // Another agent that leaves may remove what both have above them, until there is something of ours in it.
+        attempt().or_else(|error| match error {
+            CgroupError::Missing(_) => attempt(),
+            error => Err(error),
+        })
     }
 
     fn update(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
