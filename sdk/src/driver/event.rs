@@ -17,7 +17,9 @@ impl Asked {
     pub(super) fn by(body: &CallBody) -> Option<Self> {
         match body {
             CallBody::Subscribe { .. } => Some(Self::Subscribe),
-            CallBody::Accept { operations, .. } => Some(Self::Accept(launched(operations))),
+            CallBody::Accept { offers, operations, filters } => {
+                Some(Self::Accept { offers: offers.clone(), filters: *filters, tasks: launched(operations) })
+            }
             CallBody::Kill { task_id, .. } => Some(Self::Kill(task_id.clone())),
             CallBody::Teardown => Some(Self::Teardown),
             _ => None,
@@ -156,7 +158,14 @@ impl<S: Scheduler> Driver<S> {
             (Some(Asked::Subscribe), Outcome::Refused(refusal)) => {
                 self.stop(StreamError::Refused(refusal.to_string()), effects);
             }
-            (Some(Asked::Accept(tasks)), Outcome::Refused(refusal)) => self.refused(&tasks, &refusal),
+            (Some(Asked::Accept { offers, filters, tasks }), Outcome::Refused(refusal)) => {
+                self.refused(&tasks, &refusal);
+                // What the master cannot read never reaches its kernel, which so holds the offers as unanswered.
+                if matches!(refusal, Refusal::Invalid(_)) {
+                    let calls = vec![CallBody::Decline { offers, filters }];
+                    self.post(Batch { writes: Vec::new(), calls }, effects);
+                }
+            }
             (Some(Asked::Kill(task_id)), Outcome::Refused(refusal)) => {
                 debug!(%task_id, %refusal, "a kill was refused");
                 match self.view.task(&task_id) {

@@ -40,8 +40,8 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::api::Agent;
-use divvy_proto::ids::{CallId, Epoch, FrameworkId, TaskId};
-use divvy_proto::scheduler::{CallBody, FrameworkInfo, OfferInfo, StreamError};
+use divvy_proto::ids::{CallId, Epoch, FrameworkId, OfferId, TaskId};
+use divvy_proto::scheduler::{CallBody, Filters, FrameworkInfo, OfferInfo, StreamError};
 use divvy_proto::time::Timestamp;
 
 pub use effect::{Effect, PersistToken};
@@ -88,7 +88,7 @@ pub struct Driver<S> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
     Subscribe,
-    Accept(Vec<TaskId>),
+    Accept { offers: Vec<OfferId>, filters: Filters, tasks: Vec<TaskId> },
     Kill(TaskId),
     Teardown,
 }

@@ -207,10 +207,14 @@ fn each<T, U>(
 }
 
 fn one_command(shell: Option<String>, command: Option<Vec<String>>) -> Result<Option<Command>, Invalid> {
+    let whole = |text: &String| !text.contains('\0');
     match (shell, command) {
         (None, None) => Ok(None),
-        (Some(line), None) if !line.trim().is_empty() => Ok(Some(Command::Shell(line))),
-        (Some(line), None) => Err(Invalid::new("shell", line, "a line for /bin/sh")),
+        (Some(line), None) if !line.trim().is_empty() && whole(&line) => Ok(Some(Command::Shell(line))),
+        (Some(line), None) => Err(Invalid::new("shell", line, "a line for /bin/sh, without zero bytes")),
+        (None, Some(argv)) if !argv.iter().all(whole) => {
+            Err(Invalid::new("command", argv.join(" "), "arguments without zero bytes"))
+        }
         (None, Some(argv)) if argv.first().is_some_and(|program| !program.is_empty()) => {
             Ok(Some(Command::Exec(argv)))
         }

@@ -111,6 +111,8 @@ fn an_error_of_a_value_names_the_field_and_what_was_expected() {
         ("", "command", "either `shell` or `command`"),
         ("shell = 'a'\ncommand = ['a']", "command", "not both"),
         ("shell = ' '", "shell", "a line"),
+        (r#"shell = "a\u0000b""#, "shell", "without zero bytes"),
+        (r#"command = ["a", "\u0000"]"#, "command", "without zero bytes"),
         ("command = []", "command", "a program"),
         ("shell = 'a'\ncpus = 0", "cpus", "more than 0"),
         ("shell = 'a'\nmem = 0", "mem", "more than 0"),

@@ -68,8 +68,8 @@ fn a_task_id_is_good_for_one_launch_only() {
     assert_eq!(world.state("t1"), TaskState::Running);
 }
 
-/// What becomes of `t1` and `t2`, launched in one Accept that is refused.
-fn after_refusal(refusal: Refusal) -> [(TaskState, String); 2] {
+/// What becomes of `t1` and `t2`, launched in one Accept that is refused, and what is done about it.
+fn after_refusal(refusal: Refusal) -> ([(TaskState, String); 2], Vec<Effect>) {
     let mut world = World::subscribed();
     world.then(|_, mut offers| {
         let mut offer = offers.remove(0);
@@ -80,8 +80,8 @@ fn after_refusal(refusal: Refusal) -> [(TaskState, String); 2] {
     });
     world.event(Event::Offers(vec![offer(1)]));
     let reply = Event::Reply { call_id: call_id(3), outcome: Outcome::Refused(refusal) };
-    assert_eq!(world.event(reply), []);
-    ["t1", "t2"].map(|id| (world.state(id), world.task(id).status.message.clone()))
+    let effects = world.event(reply);
+    (["t1", "t2"].map(|id| (world.state(id), world.task(id).status.message.clone())), effects)
 }
 
 #[test]
@@ -91,11 +91,14 @@ fn a_refused_accept_ends_its_tasks_with_the_reason() {
     let shortage = Shortage { dimension: "cpus".into(), wanted: "1".into(), available: "0".into() };
     let short = Refusal::NotEnough { task_id: task_id("t2"), shortage };
     let invalid = Refusal::Invalid(Invalid::new("accept.operations[0].launch[1].user", "x", "a user"));
-    for (refusal, states) in
-        [(gone, [Dropped, Dropped]), (short, [Dropped, Error]), (invalid, [Dropped, Error])]
-    {
+    // The kernel takes back the offers of a call that it refuses; of one that it never saw it knows nothing.
+    for (refusal, states, effects) in [
+        (gone, [Dropped, Dropped], vec![]),
+        (short, [Dropped, Error], vec![]),
+        (invalid, [Dropped, Error], vec![send(4, decline([1]))]),
+    ] {
         let text = refusal.to_string();
-        assert_eq!(after_refusal(refusal), states.map(|state| (state, text.clone())));
+        assert_eq!(after_refusal(refusal), (states.map(|state| (state, text.clone())), effects));
     }
 }
 
