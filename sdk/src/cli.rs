@@ -1,14 +1,24 @@
-//! What command lines share: where the master is, how to ask it, how to print, how to end.
+//! What command lines share: where the master is, how to ask it, how to print, how to serve and wait, how to end.
 //!
 //! Not here: any one command.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table};
 use divvy_proto::api::Problem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::spec::Format;
+
+mod logs;
+mod serve;
+
+pub use logs::{Log, LogArgs};
+pub use serve::{ServeArgs, open_store, refuse_beyond_loopback, stop_signal};
 
 /// How results are printed, to stdout. Everything else goes to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -47,6 +57,11 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// [`Self::Failed`] with an error's text.
+    pub fn failed(error: impl fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
     /// The code that the process ends with.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -146,6 +161,31 @@ impl Context {
     pub fn progress(&self, text: impl fmt::Display) {
         eprintln!("{text}");
     }
+}
+
+/// Reads a file that a user wrote; how it is written is told by its name.
+///
+/// # Errors
+/// The file cannot be read, or is not text.
+pub fn read_spec(path: &Path) -> Result<(String, Format), CliError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| CliError::Usage(format!("cannot read {}: {error}", path.display())))?;
+    Ok((text, Format::of(path)))
+}
+
+/// Waits for what goes on whether or not it is waited for; no longer than `limit`, if there is one. `late` makes the error's text of
+/// the limit.
+///
+/// # Errors
+/// What `work` answers, or [`CliError::TimedOut`].
+pub async fn wait_within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, CliError>>,
+    late: impl FnOnce(humantime::FormattedDuration) -> String,
+) -> Result<T, CliError> {
+    let Some(limit) = limit else { return work.await };
+    let over = |_| Err(CliError::TimedOut(late(humantime::format_duration(limit))));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(over)
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

@@ -10,14 +10,16 @@
 #![doc = include_str!("../examples/keep_alive.rs")]
 //! ```
 //!
-//! Three rungs, each usable alone: [`Framework`] runs a [`Scheduler`] against a master; [`driver`] is the same as a pure
-//! state machine; [`divvy_proto::scheduler`] is the raw stream of calls and events.
+//! Four rungs, each usable alone: [`hosted`] is a framework with a REST API of its own; [`Framework`] runs a [`Scheduler`]
+//! against a master; [`driver`] is the same as a pure state machine; [`divvy_proto::scheduler`] is the raw stream of calls and
+//! events.
 
 mod actions;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod driver;
 mod framework;
+pub mod hosted;
 mod offer;
 pub mod placement;
 pub mod rest;

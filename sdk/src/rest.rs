@@ -1,8 +1,8 @@
-//! What frameworks' own REST APIs share: errors as [`Problem`]s in JSON, bodies in TOML or JSON, a port on loopback.
+//! What frameworks' own REST APIs share: errors as [`Problem`]s in JSON, bodies in TOML or JSON, metrics, a port to listen on.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), divvy_sdk::rest::BindError> {
-//! use divvy_sdk::rest::{Json, Listener, Refused};
+//! use divvy_sdk::rest::{Json, Listener, Refused, complete};
 //! use axum::{Router, routing::get};
 //!
 //! async fn app() -> Result<Json<u32>, Refused> {
@@ -11,32 +11,37 @@
 //!
 //! let listener = Listener::bind("127.0.0.1:0").await?;
 //! println!("{}", listener.url()); // for `Framework::url`
-//! listener.serve(Router::new().route("/v1/apps/web", get(app)), std::future::pending()).await;
+//! listener.serve(complete(Router::new().route("/v1/apps/web", get(app))), std::future::pending()).await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Not here: any route.
+//! Not here: any route; a scheduler behind the routes (see [`crate::hosted`]).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use divvy_proto::Invalid;
 use divvy_proto::api::Problem;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::Stopped;
-use crate::spec::{self, Format, SpecError};
+use crate::spec::{Format, SpecError};
 
 pub use axum::Json;
+
+/// Largest body of a request (Nomad keeps sources up to 1 MB).
+pub const MAX_BODY: usize = 1 << 20;
 
 /// A request that was not done, and why: a status for programs, text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,18 +98,128 @@ impl From<Stopped> for Refused {
     }
 }
 
-/// Reads a body as the headers say it is written: TOML for `application/toml`, JSON otherwise.
-///
-/// # Errors
-/// The body is not what `T` expects.
-pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, SpecError> {
-    let written = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let toml = written.split(';').next().is_some_and(|kind| kind.trim().ends_with("toml"));
-    let text = std::str::from_utf8(body).map_err(|error| {
-        let text = String::from_utf8_lossy(body);
-        Invalid::new("body", text, format!("text in UTF-8, but byte {} is not", error.valid_up_to()))
-    })?;
-    spec::parse(text, if toml { Format::Toml } else { Format::Json })
+impl From<BytesRejection> for Refused {
+    fn from(rejection: BytesRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for Refused {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+/// A body that is a file as users write it: in TOML or JSON, as its content type says, or as it looks where that says neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// All of it.
+    pub text: String,
+    /// How it is written.
+    pub format: Format,
+}
+
+impl Document {
+    fn new(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refused> {
+        let text = std::str::from_utf8(body).map_err(|error| {
+            let at = error.valid_up_to();
+            Refused::invalid(format!("the body is not UTF-8 at byte {at}: expected TOML or JSON"))
+        })?;
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let format = match (kind.contains("json"), kind.contains("toml")) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Toml,
+            _ if text.trim_start().starts_with('{') => Format::Json,
+            _ => Format::Toml,
+        };
+        Ok(Self { text: text.to_owned(), format })
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Document {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let headers = request.headers().clone();
+        Self::new(&headers, &Bytes::from_request(request, state).await?)
+    }
+}
+
+/// An app, job or the like that waits now: what `?waiting=true` of a framework's list answers, for dashboards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its id.
+    pub id: String,
+    /// Why, most pressing first; never empty.
+    pub waiting: Vec<String>,
+}
+
+/// The query of a framework's list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct ListQuery {
+    /// Only what waits now, and why: [`Waiting`] instead of the whole.
+    #[serde(default)]
+    pub waiting: bool,
+}
+
+/// What every API answers in the same way: 404 and 405 as [`Problem`]s, 413 to bodies beyond [`MAX_BODY`]. To be called when all
+/// routes are there.
+pub fn complete<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+async fn unknown_path(uri: Uri) -> Refused {
+    Refused::not_found(format!("there is nothing at {}; /openapi.json lists what there is", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refused {
+    let reason = format!("{method} cannot be asked of {}; /openapi.json lists what can", uri.path());
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, reason)
+}
+
+/// A document that is JSON already, such as an API's description.
+#[must_use]
+pub fn json_text(text: &'static str) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Numbers in the text format of Prometheus.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics(String);
+
+impl Metrics {
+    /// One gauge: a number for each value of `label`. `name` is a metric's name in Prometheus; `help` is one line.
+    #[must_use]
+    pub fn gauge<L: fmt::Display, N: fmt::Display>(
+        mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (L, N)>,
+    ) -> Self {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (value, number) in values {
+            let value = value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} {number}");
+        }
+        self
+    }
+}
+
+impl IntoResponse for Metrics {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], self.0).into_response()
+    }
 }
 
 /// A port that could not be had.
@@ -143,10 +258,24 @@ impl Listener {
         if !address.ip().is_loopback() {
             return Err(invalid().into());
         }
+        Self::bind_anywhere(address).await
+    }
+
+    /// Listens on any address. Beyond loopback, whoever can reach it can do everything.
+    ///
+    /// # Errors
+    /// The address is not one of this machine, or is in use.
+    pub async fn bind_anywhere(address: SocketAddr) -> Result<Self, BindError> {
         let io = |source| BindError::Io { address, source };
         let listener = TcpListener::bind(address).await.map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
         Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// Base address, for [`crate::Framework::url`].
@@ -155,12 +284,10 @@ impl Listener {
         format!("http://{}", self.address)
     }
 
-    /// Serves until `stop` resolves; requests that are under way are finished. What no route takes is a [`Problem`] too.
+    /// Serves until `stop` resolves; requests that are under way are finished.
     pub async fn serve(self, routes: Router, stop: impl Future<Output = ()> + Send + 'static) {
-        let routes =
-            routes.fallback(async |uri: axum::http::Uri| Refused::not_found(format!("no such path: {uri}")));
         if let Err(error) = axum::serve(self.listener, routes).with_graceful_shutdown(stop).await {
-            warn!(%error, "the REST API stopped");
+            warn!(%error, "the REST API has ended");
         }
     }
 }
@@ -170,6 +297,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+    use crate::spec;
 
     #[derive(Debug, PartialEq, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -179,7 +307,8 @@ mod tests {
 
     fn body(kind: &'static str, text: &'static str) -> Result<Scale, String> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        read(&headers, &Bytes::from_static(text.as_bytes())).map_err(|error| error.to_string())
+        let document = Document::new(&headers, text.as_bytes()).map_err(|refused| refused.reason)?;
+        spec::parse(&document.text, document.format).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -188,6 +317,22 @@ mod tests {
         assert_eq!(body("application/json", "{\"instances\": 3}"), Ok(Scale { instances: 3 }));
         let error = "line 1, column 1: instance: unknown field `instance`, expected `instances`".to_owned();
         assert_eq!(body("application/toml", "instance = 3"), Err(error));
+    }
+
+    #[test]
+    fn a_body_that_does_not_say_is_read_as_it_looks() {
+        assert_eq!(body("text/plain", "instances = 3"), Ok(Scale { instances: 3 }));
+        assert_eq!(body("text/plain", "\n {\"instances\": 3}"), Ok(Scale { instances: 3 }));
+        let refused = Document::new(&HeaderMap::new(), b"a = \"\xff\"").unwrap_err();
+        let reason = "the body is not UTF-8 at byte 5: expected TOML or JSON".to_owned();
+        assert_eq!(refused, Refused { status: StatusCode::BAD_REQUEST, reason });
+    }
+
+    #[test]
+    fn metrics_are_text_that_a_label_cannot_break() {
+        let metrics = Metrics::default().gauge("apps", "Apps.", "state", [("running", 2), ("a\"\\\n", 0)]);
+        let text = "# HELP apps Apps.\n# TYPE apps gauge\napps{state=\"running\"} 2\napps{state=\"a\\\"\\\\\\n\"} 0\n";
+        assert_eq!(metrics, Metrics(text.to_owned()));
     }
 
     #[tokio::test]

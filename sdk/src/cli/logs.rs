@@ -1,0 +1,162 @@
+//! What tasks write, from their sandboxes, by way of the master's address.
+
+use std::io::Write;
+
+use divvy_proto::api;
+use divvy_proto::ids::{FrameworkId, TaskId};
+use futures::StreamExt;
+use reqwest::{Method, Response};
+
+use super::{CliError, Context};
+
+/// Which part of a task's log is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+pub struct LogArgs {
+    /// Go on as more is written, until the task has ended.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// What it writes to stderr instead of stdout.
+    #[arg(long)]
+    pub stderr: bool,
+    /// Only so many bytes from the end, and what follows.
+    #[arg(long, value_name = "BYTES")]
+    pub tail: Option<u64>,
+}
+
+impl LogArgs {
+    /// Which of its outputs: `stdout` or `stderr`.
+    #[must_use]
+    pub fn stream(&self) -> &'static str {
+        if self.stderr { "stderr" } else { "stdout" }
+    }
+
+    fn path(&self, framework: &FrameworkId, task: &TaskId) -> String {
+        let (stream, follow) = (self.stream(), self.follow);
+        let tail = self.tail.map(|bytes| format!("&tail={bytes}")).unwrap_or_default();
+        format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={follow}{tail}")
+    }
+}
+
+impl Context {
+    /// The id of the framework of this name: part of the address of its tasks' logs. Of several, the one that runs, or else the
+    /// latest.
+    ///
+    /// # Errors
+    /// There is none, or the master cannot be reached.
+    pub async fn framework_id(&self, name: &str) -> Result<FrameworkId, CliError> {
+        let frameworks: Vec<api::Framework> = self.get("/api/v1/frameworks").await?;
+        let own = frameworks.into_iter().filter(|framework| framework.name == name);
+        let latest = own.min_by_key(|framework| (framework.state, std::cmp::Reverse(framework.since)));
+        let missing = || CliError::Unreachable(format!("the {name} framework is not known to the master"));
+        latest.map(|framework| framework.id).ok_or_else(missing)
+    }
+
+    /// Opens a task's log.
+    ///
+    /// # Errors
+    /// There is no such task or no longer its log, or the master or the agent cannot be reached.
+    pub async fn log(&self, framework: &FrameworkId, task: &TaskId, which: LogArgs) -> Result<Log, CliError> {
+        let body = self.send(self.request(Method::GET, &which.path(framework, task))).await?;
+        Ok(Log { task: task.clone(), body })
+    }
+}
+
+/// A log that is about to be read.
+#[derive(Debug)]
+pub struct Log {
+    task: TaskId,
+    body: Response,
+}
+
+impl Log {
+    /// Prints it to stdout to its end, or until nobody reads there any more; each line begins with `prefix`. Lines of logs that are
+    /// printed at once, each with a prefix, do not mix.
+    ///
+    /// # Errors
+    /// The connection broke off.
+    pub async fn print(self, prefix: &str) -> Result<(), CliError> {
+        let Self { task, body } = self;
+        let mut body = body.bytes_stream();
+        let mut lines = Lines { prefix, rest: Vec::new() };
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk
+                .map_err(|error| CliError::Unreachable(format!("the log of {task} broke off: {error}")))?;
+            if !write(&lines.push(&chunk)) {
+                return Ok(()); // whoever reads has had enough
+            }
+        }
+        write(&lines.finish());
+        Ok(())
+    }
+}
+
+/// Puts the prefix before each line.
+struct Lines<'a> {
+    prefix: &'a str,
+    rest: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// What can be written now: whole lines, or everything where there is no prefix.
+    fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if self.prefix.is_empty() {
+            return bytes.to_vec();
+        }
+        self.rest.extend_from_slice(bytes);
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole: Vec<u8> = self.rest.drain(..whole).collect();
+        self.prefixed(&whole)
+    }
+
+    /// The last line, where it has no end.
+    fn finish(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            rest.push(b'\n');
+        }
+        self.prefixed(&rest)
+    }
+
+    fn prefixed(&self, whole: &[u8]) -> Vec<u8> {
+        let lines = whole.split_inclusive(|byte| *byte == b'\n');
+        lines.flat_map(|line| [self.prefix.as_bytes(), line].concat()).collect()
+    }
+}
+
+fn write(bytes: &[u8]) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_gets_the_prefix_however_it_arrives() {
+        let lines = Lines { prefix: "7: ", rest: Vec::new() };
+        assert_eq!(lines.prefixed(b"one\ntwo\n\n"), b"7: one\n7: two\n7: \n");
+    }
+
+    #[test]
+    fn lines_that_arrive_in_pieces_are_written_whole() {
+        let written = |prefix| {
+            let mut lines = Lines { prefix, rest: Vec::new() };
+            let mut written: Vec<Vec<u8>> =
+                [&b"on"[..], b"e\ntw", b"o"].map(|bytes| lines.push(bytes)).into();
+            written.push(lines.finish());
+            written.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(written("7: "), ["", "7: one\n", "", "7: two\n"]);
+        assert_eq!(written(""), ["on", "e\ntw", "o", ""]);
+    }
+
+    #[test]
+    fn what_is_asked_of_the_master() {
+        let path = |which: LogArgs| which.path(&"f1-2".parse().unwrap(), &"web.1".parse().unwrap());
+        let seen = [LogArgs::default(), LogArgs { follow: true, stderr: true, tail: Some(9) }].map(path);
+        let base = "/api/v1/tasks/f1-2/web.1/logs";
+        let expected = ["?stream=stdout&follow=false", "?stream=stderr&follow=true&tail=9"];
+        assert_eq!(seen, expected.map(|query| format!("{base}{query}")));
+    }
+}
