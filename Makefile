@@ -2,11 +2,11 @@
 .PHONY: run test build dashboard deps test-deps check bench audit clean help
 
 CARGO ?= cargo
-# What `make run` needs beside Rust: Node for the dashboard, busybox for the example web app.
-RUN_PACKAGES  := gcc libc6-dev make ca-certificates curl busybox
+# What `make run` needs beside Rust; Node comes only where there is none.
+RUN_PACKAGES  := gcc libc6-dev make ca-certificates curl
 NODE_PACKAGES := nodejs npm
-# What the tests need beside that: real peers and a real browser.
-TEST_PACKAGES := nginx-light chromium runc crun iproute2 procps
+# What the tests and benches need beside that: real peers and a real browser.
+TEST_PACKAGES := nginx-light chromium runc crun busybox-static
 
 help: ## Show this.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
