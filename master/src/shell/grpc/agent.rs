@@ -40,7 +40,15 @@ async fn read(api: Api, link: LinkId, mut messages: Streaming<pb::AgentMessage>,
                 Ok(message) => handle::Request::Input(Input::Agent { link, message }),
                 Err(invalid) => reject(&api, link, invalid.to_string()),
             },
-            Said::Garbage(status) => reject(&api, link, format!("not a message: {}", status.message())),
+            Said::Garbage(status) => {
+                // Where the next message begins is anyone's guess: nothing more is read until the reason has left.
+                let why = format!("not a message: {}", status.message());
+                if api.kernel.send(reject(&api, link, why)).await.is_err() {
+                    return;
+                }
+                ended.cancelled().await;
+                break;
+            }
             Said::Ended => break,
         };
         if api.kernel.send(request).await.is_err() {

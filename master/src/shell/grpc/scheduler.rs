@@ -37,7 +37,14 @@ async fn read(api: Api, link: LinkId, mut calls: Streaming<pb::Call>, ended: Can
     loop {
         let fed = match next(&mut calls, &ended).await {
             Said::Message(call) => api.kernel.send(request(&api, link, call)).await,
-            Said::Garbage(status) => reject(&api, link, status.message()).await,
+            Said::Garbage(status) => {
+                // Where the next message begins is anyone's guess: nothing more is read until the reason has left.
+                if reject(&api, link, status.message()).await.is_err() {
+                    return;
+                }
+                ended.cancelled().await;
+                break;
+            }
             Said::Ended => break,
         };
         if fed.is_err() {
