@@ -33,6 +33,12 @@ macro_rules! thousandths {
                 Ok(Self(millis))
             }
 
+            /// So many thousandths, for constants.
+            #[must_use]
+            pub const fn thousandths(count: u32) -> Self {
+                Self(count as i64)
+            }
+
             /// Thousandths.
             #[must_use]
             pub const fn millis(self) -> i64 {

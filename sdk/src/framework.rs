@@ -135,6 +135,22 @@ impl<S: Scheduler> Framework<S> {
 
     /// With durable state below `prefix`, a key such as `service`: the framework keeps its id and its tasks when its process ends.
     /// Without it, the tasks are killed when the failover timeout after the end of the process has passed.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// use divvy_sdk::store::Embedded;
+    /// # use divvy_sdk::{Actions, Framework, Offer, Scheduler, View};
+    /// # struct Mine;
+    /// # impl Scheduler for Mine {
+    /// #     fn reconcile(&mut self, _: &View, _: Vec<Offer>) -> Actions { Actions::none() }
+    /// # }
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Arc::new(Embedded::open("mine.redb")?);
+    /// Framework::new("mine", Mine).store(store, "mine").run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>, prefix: impl Into<String>) -> Self {
         self.store = Some((store, prefix.into()));

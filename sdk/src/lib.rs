@@ -37,3 +37,7 @@ pub use task_spec::{Constraint, HealthSpec, PortRequest, ProbeSpec, TaskSpec};
 pub use view::{Task, View};
 
 pub use divvy_proto as proto;
+pub use divvy_proto::ids::TaskId;
+pub use divvy_proto::quantity::{Bytes, Cpus};
+pub use divvy_proto::task::TaskState;
+pub use divvy_store as store;
