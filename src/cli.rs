@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use divvy_agent::{ResourceOverrides, UserName};
 use divvy_proto::ids::{AgentId, FrameworkId, Hostname, TaskId};
 use divvy_proto::Attributes;
-use divvy_sdk::cli::Output;
+use divvy_sdk::cli::{LogArgs, Output};
 
 /// A cluster kernel: divides the resources of many machines among pluggable schedulers, fairly.
 #[derive(Debug, Parser)]
@@ -82,7 +82,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  divvy offers")]
     Offers,
     /// Print what a task writes.
-    #[command(after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 4096")]
+    #[command(after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 100")]
     Logs(Logs),
     /// Print a script that completes commands in your shell.
     #[command(after_help = "Example:\n  divvy completions bash > /etc/bash_completion.d/divvy")]
@@ -223,15 +223,8 @@ pub(crate) enum TaskAction {
 pub(crate) struct Logs {
     /// Id of the task, or the beginning of it.
     pub(crate) task: TaskId,
-    /// Go on as more is written, until the task has ended.
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// What it writes to its standard error.
-    #[arg(long)]
-    pub(crate) stderr: bool,
-    /// Only so many bytes from the end, and what follows.
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) tail: Option<u64>,
+    #[command(flatten)]
+    pub(crate) which: LogArgs,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

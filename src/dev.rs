@@ -5,15 +5,14 @@
 use std::path::Path;
 
 use divvy_agent::{Agent, AgentConfig, KillTasks, MasterAddress};
-use divvy_batch::BatchConfig;
 use divvy_master::{Master, MasterConfig};
 use divvy_proto::ids::Hostname;
 use divvy_proto::{Bytes, Cpus, RangeSet, Resources};
-use divvy_sdk::cli::{CliError, print_line};
-use divvy_service::ServiceConfig;
+use divvy_sdk::cli::{CliError, open_store, print_line, stop_signal};
+use divvy_sdk::hosted::HostConfig;
 
 use crate::cli;
-use crate::serve::{failed, open_store, shim, stop_signal};
+use crate::serve::{failed, shim};
 
 /// Ports that the agents share out: below those that the system gives to outgoing connections.
 const PORTS: (u32, u32) = (20_000, 31_999);
@@ -47,10 +46,10 @@ async fn start(options: &cli::Dev) -> Result<Cluster, CliError> {
     let address: MasterAddress =
         master.addr().to_string().parse().map_err(|error: divvy_proto::Invalid| CliError::Failed(error.to_string()))?;
     let agents = start_agents(options, &address, &data_dir).await?;
-    let service = divvy_service::serve(ServiceConfig::new(address.as_str(), store.clone())).await;
+    let service = divvy_service::serve(HostConfig::new(divvy_service::NAME, address.as_str(), store.clone())).await;
     let service = service.map_err(|error| CliError::Failed(error.to_string()))?;
     print_line(&format!("service     http://{}", service.addr()));
-    let batch = divvy_batch::serve(BatchConfig::new(address.as_str(), store)).await;
+    let batch = divvy_batch::serve(HostConfig::new(divvy_batch::NAME, address.as_str(), store)).await;
     let batch = batch.map_err(|error| CliError::Failed(error.to_string()))?;
     print_line(&format!("batch       http://{}", batch.addr()));
     print_line(&format!("data        {}", data_dir.display()));

@@ -1,47 +1,17 @@
 //! `divvy master` and `divvy agent`: one part of the house as a process of its own.
 
 use std::ffi::OsString;
-use std::future::Future;
-use std::path::Path;
-use std::sync::Arc;
 
 use divvy_agent::{Agent, AgentConfig, KillTasks, MasterAddress};
 use divvy_master::{Master, MasterConfig};
 use divvy_proto::ids::Hostname;
-use divvy_sdk::cli::{CliError, Context, print_line};
-use divvy_store::{Embedded, Store};
+use divvy_sdk::cli::{CliError, Context, open_store, print_line, refuse_beyond_loopback, stop_signal};
 
 use crate::cli;
 
 /// A failure that names what was attempted.
 pub(crate) fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> CliError + '_ {
     move |error| CliError::Failed(format!("{what}: {error}"))
-}
-
-/// Comes true when the process is told to end: SIGINT or SIGTERM.
-///
-/// # Errors
-/// The system does not let signals be watched.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let watch = |kind| signal(kind).map_err(|error| failed("cannot watch for signals")(&error));
-    let (mut interrupt, mut terminate) = (watch(SignalKind::interrupt())?, watch(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Opens the embedded store in a folder, which is made if it is not there.
-///
-/// # Errors
-/// The folder or the file cannot be made or read, or another process has it open.
-pub(crate) fn open_store(dir: &Path) -> Result<Arc<dyn Store>, CliError> {
-    std::fs::create_dir_all(dir).map_err(|error| failed(&format!("cannot make {}", dir.display()))(&error))?;
-    let store = Embedded::open(dir.join("state.redb")).map_err(|error| CliError::Failed(error.to_string()))?;
-    Ok(Arc::new(store))
 }
 
 /// This program, as a container's shim.
@@ -90,12 +60,7 @@ pub(crate) async fn agent(options: cli::Agent, context: &Context) -> Result<(), 
 
 fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, CliError> {
     let usage = |error: divvy_proto::Invalid| CliError::Usage(error.to_string());
-    if !options.listen.ip().is_loopback() && !options.insecure {
-        return Err(CliError::Usage(format!(
-            "--listen {} reaches beyond this machine, and nothing is encrypted or authenticated yet: listen on 127.0.0.1, or say --insecure",
-            options.listen
-        )));
-    }
+    refuse_beyond_loopback(options.listen, options.insecure)?;
     let master: MasterAddress = context.master.parse().map_err(usage)?;
     let hostname = match options.hostname {
         Some(hostname) => hostname,

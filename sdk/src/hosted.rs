@@ -215,11 +215,11 @@ impl<S: Scheduler> Hosted<S> {
     }
 
     /// Server-sent events of this name, with what `look` sees as JSON: the first at once, then one whenever it sees something
-    /// else; `gone`, and the end, once it sees nothing. A slow reader is not sent what it missed, but what is.
+    /// else. A slow reader is not sent what it missed, but what is.
     pub fn events<T, L>(&self, name: &'static str, look: L) -> Response
     where
         T: Serialize + PartialEq + Send + 'static,
-        L: Fn(&S, &View) -> Option<T> + Clone + Send + 'static,
+        L: Fn(&S, &View) -> Seen<T> + Clone + Send + 'static,
     {
         Sse::new(self.follow(name, look)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
     }
@@ -231,7 +231,7 @@ impl<S: Scheduler> Hosted<S> {
     ) -> impl Stream<Item = Result<Event, Infallible>> + Send + use<S, T, L>
     where
         T: Serialize + PartialEq + Send + 'static,
-        L: Fn(&S, &View) -> Option<T> + Clone + Send + 'static,
+        L: Fn(&S, &View) -> Seen<T> + Clone + Send + 'static,
     {
         let start = Some((self.clone(), None));
         let events = futures::stream::unfold(start, move |state| {
@@ -241,9 +241,10 @@ impl<S: Scheduler> Hosted<S> {
                 loop {
                     hosted.changes.borrow_and_update();
                     match hosted.look(look.clone()).await.ok()? {
-                        None => return Some((Ok(Event::default().event("gone").data("{}")), None)),
-                        now if now == sent => {}
-                        Some(now) => {
+                        Seen::Gone => return Some((Ok(Event::default().event("gone").data("{}")), None)),
+                        Seen::Unknown => {}
+                        Seen::Is(now) if sent.as_ref() == Some(&now) => {}
+                        Seen::Is(now) => {
                             let event = Event::default().event(name).json_data(&now).ok()?;
                             return Some((Ok(event), Some((hosted, Some(now)))));
                         }
@@ -253,6 +254,23 @@ impl<S: Scheduler> Hosted<S> {
             }
         });
         events.take_until(self.stop.clone().cancelled_owned())
+    }
+}
+
+/// What is seen of something that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// It is there, and is so.
+    Is(T),
+    /// It is there, and how it is cannot be said yet: nothing is sent.
+    Unknown,
+    /// It is not there any more: `gone` is sent, and the stream ends.
+    Gone,
+}
+
+impl<T> From<Option<T>> for Seen<T> {
+    fn from(there: Option<T>) -> Self {
+        there.map_or(Self::Gone, Self::Is)
     }
 }
 

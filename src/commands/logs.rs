@@ -1,31 +1,14 @@
 //! `divvy logs TASK`: what a task writes, by way of the master's address.
 
-use std::io::Write;
-
 use divvy_proto::api;
 use divvy_sdk::cli::{CliError, Context};
-use futures::StreamExt;
-use reqwest::Method;
 
 use crate::cli::Logs;
 
 pub(super) async fn run(context: &Context, options: Logs) -> Result<(), CliError> {
     let tasks: Vec<api::Task> = context.get("/api/v1/tasks").await?;
     let task = find(&tasks, options.task.as_str())?;
-    let stream = if options.stderr { "stderr" } else { "stdout" };
-    let mut query = vec![("stream", stream.to_owned()), ("follow", options.follow.to_string())];
-    query.extend(options.tail.map(|bytes| ("tail", bytes.to_string())));
-    let query: Vec<String> = query.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let path = format!("/api/v1/tasks/{}/{}/logs?{}", task.framework_id, task.id, query.join("&"));
-    let mut body = context.send(context.request(Method::GET, &path)).await?.bytes_stream();
-    let mut out = std::io::stdout();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| CliError::Unreachable(format!("the log of {} broke off: {error}", task.id)))?;
-        if out.write_all(&chunk).and_then(|()| out.flush()).is_err() {
-            return Ok(()); // whoever reads has had enough
-        }
-    }
-    Ok(())
+    context.log(&task.framework_id, &task.id, options.which).await?.print("").await
 }
 
 /// The task with this id, or the only one whose id begins so.

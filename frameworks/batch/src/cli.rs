@@ -1,20 +1,14 @@
 //! `divvy batch …`: what can be typed, and what is then asked of the REST API and shown.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use divvy_sdk::cli::{CliError, Context, Output, print_line};
-use divvy_sdk::proto::role::RolePath;
-use divvy_sdk::spec::Format;
-use divvy_store::Embedded;
+use divvy_sdk::cli::{CliError, Context, LogArgs, Output, ServeArgs, read_spec};
 
 use crate::client::Client;
 use crate::file::JobFile;
 use crate::planner::JobId;
-use crate::{BatchConfig, serve};
 
 mod logs;
 mod show;
@@ -25,9 +19,10 @@ mod wait;
 pub enum Command {
     /// Run the batch framework as a process of its own.
     #[command(
+        mut_arg("data_dir", |arg| arg.default_value("/var/lib/divvy/batch")),
         after_help = "Example:\n  divvy --master 127.0.0.1:5050 batch serve --data-dir /var/lib/divvy/batch"
     )]
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Submit a job as a file describes it.
     #[command(
         after_help = "Example:\n  divvy batch submit wordcount.toml --dry-run\n  divvy batch submit wordcount.toml --wait\n\nWith --wait, the exit code is 0 only if the job has succeeded."
@@ -66,23 +61,6 @@ pub enum Command {
     },
 }
 
-/// Options of `serve`.
-#[derive(Debug, Args)]
-pub struct Serve {
-    /// Address of the REST API, which the master passes requests on to. Any free port by default.
-    #[arg(long, env = "DIVVY_LISTEN", default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
-    listen: SocketAddr,
-    /// Where jobs are kept.
-    #[arg(long, env = "DIVVY_DATA_DIR", default_value = "/var/lib/divvy/batch", value_name = "DIR")]
-    data_dir: PathBuf,
-    /// The role whose resources are used.
-    #[arg(long, env = "DIVVY_ROLE", default_value = "*")]
-    role: RolePath,
-    /// Listen beyond this machine although nothing is encrypted or authenticated yet.
-    #[arg(long, env = "DIVVY_INSECURE")]
-    insecure: bool,
-}
-
 /// Options of `submit`.
 #[derive(Debug, Args)]
 pub struct Submit {
@@ -116,12 +94,8 @@ pub struct Logs {
     /// Which try, from 1; by default the one that succeeded, or the latest.
     #[arg(long, requires = "index")]
     attempt: Option<u32>,
-    /// What it writes to stderr instead of stdout.
-    #[arg(long)]
-    stderr: bool,
-    /// Go on while the task runs.
-    #[arg(short, long)]
-    follow: bool,
+    #[command(flatten)]
+    which: LogArgs,
 }
 
 impl Command {
@@ -138,7 +112,7 @@ impl Command {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = Client::new(context);
         match self {
-            Self::Serve(options) => run_server(options, context).await,
+            Self::Serve(options) => options.run(crate::NAME, context, crate::serve).await,
             Self::Submit(options) => submit(context, options).await,
             Self::Ls => context.print(&client.list().await?, |jobs| show::list(jobs)),
             Self::Status { id } => context.print(&client.status(id.as_str()).await?, show::status),
@@ -154,7 +128,7 @@ impl Command {
 }
 
 async fn submit(context: &Context, options: Submit) -> Result<(), CliError> {
-    let (text, format) = read(&options.file)?;
+    let (text, format) = read_spec(&options.file)?;
     let job = JobFile::parse(&text, format).map_err(|error| {
         CliError::Usage(format!("{}: {error}; nothing was submitted", options.file.display()))
     })?;
@@ -174,12 +148,6 @@ async fn submit(context: &Context, options: Submit) -> Result<(), CliError> {
     }
 }
 
-fn read(path: &Path) -> Result<(String, Format), CliError> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| CliError::Usage(format!("cannot read {}: {error}", path.display())))?;
-    Ok((text, Format::of(path)))
-}
-
 async fn cancel(context: &Context, id: &JobId, wait: &Wait) -> Result<(), CliError> {
     let status = Client::new(context).cancel(id.as_str()).await?;
     if wait.wait {
@@ -190,46 +158,4 @@ async fn cancel(context: &Context, id: &JobId, wait: &Wait) -> Result<(), CliErr
         Output::Json => context.print(&status, show::status),
         Output::Table => Ok(()),
     }
-}
-
-async fn run_server(options: Serve, context: &Context) -> Result<(), CliError> {
-    if !options.listen.ip().is_loopback() && !options.insecure {
-        return Err(CliError::Usage(format!(
-            "--listen {} reaches beyond this machine, and nothing is encrypted or authenticated yet: listen on \
-             127.0.0.1, or say --insecure",
-            options.listen
-        )));
-    }
-    let failed = |what: String| move |error: std::io::Error| CliError::Failed(format!("{what}: {error}"));
-    let dir = &options.data_dir;
-    std::fs::create_dir_all(dir).map_err(failed(format!("cannot make {}", dir.display())))?;
-    let store =
-        Embedded::open(dir.join("state.redb")).map_err(|error| CliError::Failed(error.to_string()))?;
-    let config = BatchConfig {
-        listen: options.listen,
-        role: options.role,
-        ..BatchConfig::new(context.master.clone(), Arc::new(store))
-    };
-    let stop = stop_signal().map_err(failed("cannot watch for signals".to_owned()))?;
-    let mut running = serve(config).await.map_err(|error| CliError::Failed(error.to_string()))?;
-    print_line(&format!("batch       http://{}", running.addr()));
-    print_line("ready");
-    tokio::select! {
-        ended = running.done() => return ended.map_err(|error| CliError::Failed(error.to_string())),
-        () = stop => {}
-    }
-    running.shutdown().await;
-    Ok(())
-}
-
-/// Comes true when the process is told to end.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

@@ -1,7 +1,6 @@
 //! The REST API as its users see it: through the master, so that they need only the master's address.
 
 use divvy_sdk::cli::{CliError, Context};
-use divvy_sdk::proto::api;
 use divvy_sdk::spec::Format;
 use reqwest::{Method, RequestBuilder};
 
@@ -59,14 +58,5 @@ impl<'a> Client<'a> {
     pub(crate) async fn remove(&self, id: &str) -> Result<(), CliError> {
         let request = self.context.request(Method::DELETE, &path(&format!("/{id}")));
         self.context.send(request).await.map(drop)
-    }
-
-    /// The id of the framework that runs the jobs: part of the address of its tasks' logs.
-    pub(crate) async fn framework_id(&self) -> Result<String, CliError> {
-        let frameworks: Vec<api::Framework> = self.context.get("/api/v1/frameworks").await?;
-        let own = frameworks.into_iter().filter(|framework| framework.name == crate::NAME);
-        let latest = own.min_by_key(|framework| (framework.state, std::cmp::Reverse(framework.since)));
-        let missing = || CliError::Unreachable("the batch framework is not known to the master".to_owned());
-        latest.map(|framework| framework.id.to_string()).ok_or_else(missing)
     }
 }

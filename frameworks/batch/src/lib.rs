@@ -9,4 +9,4 @@ pub mod file;
 pub mod planner;
 mod serve;
 
-pub use serve::{BatchConfig, Error, NAME, Running, serve};
+pub use serve::{NAME, Running, serve};

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use divvy_batch::{BatchConfig, Running, serve};
+use divvy_batch::{NAME, Running, serve};
+use divvy_sdk::hosted::HostConfig;
 use divvy_store::{Embedded, Store};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ impl Batch {
 
     async fn on(store: Arc<dyn Store>) -> Self {
         // Nobody listens on this port.
-        let running = serve(BatchConfig::new("127.0.0.1:1", store.clone())).await.unwrap();
+        let running = serve(HostConfig::new(NAME, "127.0.0.1:1", store.clone())).await.unwrap();
         Self { running, store, http: Client::builder().no_proxy().build().unwrap() }
     }
 
@@ -114,6 +115,20 @@ async fn bad_input_is_refused_by_name_and_place() {
     assert_eq!(batch.get("/v2").await.0, StatusCode::NOT_FOUND);
     assert_eq!(batch.delete("/v1/jobs").await.0, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(batch.get("/v1/jobs").await.1, json!([]));
+}
+
+#[tokio::test]
+async fn only_what_waits_is_listed_where_that_is_asked_for() {
+    let batch = Batch::start().await;
+    for id in ["runs", "ends"] {
+        batch.post("/v1/jobs", "application/toml", &JOB.replace("wc", id)).await;
+    }
+    batch.post("/v1/jobs/ends/cancel", "", "").await;
+    let (_, jobs) = batch.get("/v1/jobs").await;
+    let runs = jobs.as_array().unwrap().iter().find(|job| job["id"] == "runs").unwrap();
+    let (status, waiting) = batch.get("/v1/jobs?waiting=true").await;
+    assert_eq!((status, waiting), (StatusCode::OK, json!([{"id": "runs", "waiting": runs["waiting"]}])));
+    assert_eq!(batch.get("/v1/jobs?waiting=maybe").await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

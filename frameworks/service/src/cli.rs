@@ -1,24 +1,16 @@
 //! `divvy service …`: what can be typed, and what is then asked of the REST API and shown.
 
-use std::io::Write;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use divvy_sdk::cli::{CliError, Context, Output, print_line, table};
-use divvy_sdk::proto::api;
-use divvy_sdk::proto::role::RolePath;
-use divvy_sdk::spec::Format;
-use divvy_store::Embedded;
+use divvy_sdk::cli::{CliError, Context, LogArgs, Output, ServeArgs, print_line, read_spec};
+use divvy_sdk::proto::ids::TaskId;
 use futures::StreamExt;
-use reqwest::Method;
 
 use crate::api_types::{AppStatus, Change, ChangeKind, Endpoint};
 use crate::app_file::AppFile;
 use crate::client::Client;
-use crate::{ServiceConfig, serve};
 
 mod show;
 mod wait;
@@ -28,9 +20,10 @@ mod wait;
 pub enum Command {
     /// Run the service framework as a process of its own.
     #[command(
+        mut_arg("data_dir", |arg| arg.default_value("/var/lib/divvy/service")),
         after_help = "Example:\n  divvy --master 127.0.0.1:5050 service serve --data-dir /var/lib/divvy/service"
     )]
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Make an app as a file says: create it, update it, or change its number of instances.
     #[command(
         after_help = "Example:\n  divvy service apply web.toml --dry-run\n  divvy service apply web.toml --wait"
@@ -94,26 +87,6 @@ pub enum Command {
     },
 }
 
-/// Options of `serve`.
-#[derive(Debug, Args)]
-pub struct Serve {
-    /// Address of the REST API, which the master passes requests on to. Any free port by default.
-    #[arg(long, env = "DIVVY_LISTEN", default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
-    listen: SocketAddr,
-    /// Base address at which the master reaches the REST API, where it differs from --listen.
-    #[arg(long, env = "DIVVY_ADVERTISE", value_name = "URL")]
-    advertise: Option<String>,
-    /// Where apps are kept.
-    #[arg(long, env = "DIVVY_DATA_DIR", default_value = "/var/lib/divvy/service", value_name = "DIR")]
-    data_dir: PathBuf,
-    /// The role whose resources are used.
-    #[arg(long, env = "DIVVY_ROLE", default_value = "*")]
-    role: RolePath,
-    /// Listen beyond this machine although nothing is encrypted or authenticated yet.
-    #[arg(long, env = "DIVVY_INSECURE")]
-    insecure: bool,
-}
-
 /// Options of `apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
@@ -145,12 +118,8 @@ pub struct Logs {
     /// Which of the instances, from 0; the first that there is by default.
     #[arg(long)]
     instance: Option<u32>,
-    /// Go on while the task runs.
-    #[arg(short, long)]
-    follow: bool,
-    /// What it writes to stderr instead of stdout.
-    #[arg(long)]
-    stderr: bool,
+    #[command(flatten)]
+    which: LogArgs,
 }
 
 impl Command {
@@ -167,7 +136,7 @@ impl Command {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = Client::new(context);
         match self {
-            Self::Serve(options) => run_server(options, context).await,
+            Self::Serve(options) => options.run(crate::NAME, context, crate::serve).await,
             Self::Apply(options) => apply(context, options).await,
             Self::Ls => context.print(&client.list().await?, |apps| show::list(apps)),
             Self::Status { id } => context.print(&client.status(&id).await?, show::status),
@@ -194,51 +163,8 @@ fn addresses(endpoints: &[Endpoint]) -> String {
     endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect::<Vec<_>>().join("\n")
 }
 
-async fn run_server(options: Serve, context: &Context) -> Result<(), CliError> {
-    if !options.listen.ip().is_loopback() && !options.insecure {
-        return Err(CliError::Usage(format!(
-            "--listen {} reaches beyond this machine, and nothing is encrypted or authenticated yet: listen on \
-             127.0.0.1, or say --insecure",
-            options.listen
-        )));
-    }
-    let failed = |what: String| move |error: std::io::Error| CliError::Failed(format!("{what}: {error}"));
-    let dir = &options.data_dir;
-    std::fs::create_dir_all(dir).map_err(failed(format!("cannot make {}", dir.display())))?;
-    let store =
-        Embedded::open(dir.join("state.redb")).map_err(|error| CliError::Failed(error.to_string()))?;
-    let config = ServiceConfig {
-        listen: options.listen,
-        url: options.advertise,
-        role: options.role,
-        ..ServiceConfig::new(context.master.clone(), Arc::new(store))
-    };
-    let stop = stop_signal().map_err(failed("cannot watch for signals".to_owned()))?;
-    let mut running = serve(config).await.map_err(|error| CliError::Failed(error.to_string()))?;
-    print_line(&format!("service     http://{}", running.addr()));
-    print_line("ready");
-    tokio::select! {
-        ended = running.done() => return ended.map_err(|error| CliError::Failed(error.to_string())),
-        () = stop => {}
-    }
-    running.shutdown().await;
-    Ok(())
-}
-
-/// Comes true when the process is told to end.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
 async fn apply(context: &Context, options: Apply) -> Result<(), CliError> {
-    let (text, format) = read(&options.file)?;
+    let (text, format) = read_spec(&options.file)?;
     let in_file = |error: &dyn std::fmt::Display| {
         CliError::Usage(format!("{}: {error}; nothing was changed", options.file.display()))
     };
@@ -258,12 +184,6 @@ async fn apply(context: &Context, options: Apply) -> Result<(), CliError> {
         return context.print(&client.status(&id).await?, show::status);
     }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<(String, Format), CliError> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| CliError::Usage(format!("cannot read {}: {error}", path.display())))?;
-    Ok((text, Format::of(path)))
 }
 
 /// What a change does, in a line, and the fields that differ below it.
@@ -320,31 +240,20 @@ async fn follow_endpoints(context: &Context, id: &str) -> Result<(), CliError> {
 async fn logs(context: &Context, options: Logs) -> Result<(), CliError> {
     let status = Client::new(context).status(&options.id).await?;
     let task = choose_task(&status, options.instance)?;
-    let framework = framework_id(context).await?;
-    let stream = if options.stderr { "stderr" } else { "stdout" };
-    let path = format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={}", options.follow);
-    context.progress(format_args!("{stream} of {task}"));
-    let mut body = context.send(context.request(Method::GET, &path)).await?.bytes_stream();
-    let mut out = std::io::stdout();
-    while let Some(chunk) = body.next().await {
-        let chunk =
-            chunk.map_err(|error| CliError::Unreachable(format!("the log of {task} broke off: {error}")))?;
-        if out.write_all(&chunk).and_then(|()| out.flush()).is_err() {
-            return Ok(()); // whoever reads has had enough
-        }
-    }
-    Ok(())
+    let framework = context.framework_id(crate::NAME).await?;
+    context.progress(format_args!("{} of {task}", options.which.stream()));
+    context.log(&framework, task, options.which).await?.print("").await
 }
 
 /// The task of an instance: the newest that runs, or the last that ended.
-fn choose_task(status: &AppStatus, instance: Option<u32>) -> Result<String, CliError> {
+fn choose_task(status: &AppStatus, instance: Option<u32>) -> Result<&TaskId, CliError> {
     let is = |number: u32| instance.is_none_or(|wanted| wanted == number);
     let live = status.tasks.iter().filter(|task| is(task.instance));
     let best = live.min_by_key(|task| (task.instance, std::cmp::Reverse(task.version)));
     let ended = status.history.iter().find(|end| is(end.instance));
     match (best, ended) {
-        (Some(task), _) => Ok(task.id.to_string()),
-        (None, Some(end)) => Ok(end.task.to_string()),
+        (Some(task), _) => Ok(&task.id),
+        (None, Some(end)) => Ok(&end.task),
         (None, None) => {
             let number = instance.map(|number| format!(" {number}")).unwrap_or_default();
             let there = match status.instances {
@@ -354,13 +263,4 @@ fn choose_task(status: &AppStatus, instance: Option<u32>) -> Result<String, CliE
             Err(CliError::Usage(format!("{} has no instance{number}: {there}", status.id)))
         }
     }
-}
-
-/// The id of the framework that runs the apps.
-async fn framework_id(context: &Context) -> Result<String, CliError> {
-    let frameworks: Vec<api::Framework> = context.get("/api/v1/frameworks").await?;
-    let own = frameworks.into_iter().filter(|framework| framework.name == crate::NAME);
-    let latest = own.min_by_key(|framework| (framework.state, std::cmp::Reverse(framework.since)));
-    let missing = || CliError::Unreachable("the service framework is not known to the master".to_owned());
-    latest.map(|framework| framework.id.to_string()).ok_or_else(missing)
 }

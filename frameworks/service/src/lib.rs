@@ -10,4 +10,4 @@ mod client;
 pub mod planner;
 mod serve;
 
-pub use serve::{Error, NAME, Running, ServiceConfig, serve};
+pub use serve::{NAME, Running, serve};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use divvy_sdk::cli::{CliError, Context, Output};
+use divvy_sdk::hosted::HostConfig;
 use divvy_service::cli::Command;
-use divvy_service::{Running, ServiceConfig, serve};
+use divvy_service::{NAME, Running, serve};
 use divvy_store::{Embedded, Store};
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -22,7 +23,7 @@ struct Service {
 impl Service {
     async fn start(store: Arc<dyn Store>) -> Self {
         // Nothing listens on port 1.
-        let running = serve(ServiceConfig::new("127.0.0.1:1", store)).await.unwrap();
+        let running = serve(HostConfig::new(NAME, "127.0.0.1:1", store)).await.unwrap();
         Self { running, http: reqwest::Client::builder().no_proxy().build().unwrap() }
     }
 
@@ -180,6 +181,18 @@ async fn the_api_describes_itself() {
         let (status, answer) = service.answer(service.ask(Method::PATCH, &path.replace("{id}", "web"))).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path} is described and not there: {answer}");
     }
+}
+
+#[tokio::test]
+async fn only_what_waits_is_listed_where_that_is_asked_for() {
+    let service = Service::start(memory()).await;
+    let spare = WEB.replace("id = \"web\"", "id = \"spare\"").replace("instances = 3", "instances = 0");
+    service.put("/v1/apps/web", WEB).await;
+    service.put("/v1/apps/spare", &spare).await;
+    assert_eq!(service.get("/v1/apps").await.1.as_array().map(Vec::len), Some(2));
+    let waiting = json!([{"id": "web", "waiting": ["the master cannot be reached"]}]);
+    assert_eq!(service.get("/v1/apps?waiting=true").await, (StatusCode::OK, waiting));
+    assert_eq!(service.get("/v1/apps?waiting=maybe").await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

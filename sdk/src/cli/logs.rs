@@ -18,8 +18,8 @@ pub struct LogArgs {
     /// What it writes to stderr instead of stdout.
     #[arg(long)]
     pub stderr: bool,
-    /// Only so many bytes from the end, and what follows.
-    #[arg(long, value_name = "BYTES")]
+    /// Only so many lines from the end, and what follows.
+    #[arg(long, value_name = "LINES")]
     pub tail: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ impl LogArgs {
 
     fn path(&self, framework: &FrameworkId, task: &TaskId) -> String {
         let (stream, follow) = (self.stream(), self.follow);
-        let tail = self.tail.map(|bytes| format!("&tail={bytes}")).unwrap_or_default();
+        let tail = self.tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
         format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={follow}{tail}")
     }
 }

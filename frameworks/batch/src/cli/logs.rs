@@ -1,10 +1,8 @@
 //! `divvy batch logs`: what tasks write, from their sandboxes, by way of the master's address.
 
-use std::io::Write;
-
-use divvy_sdk::cli::{CliError, Context};
+use divvy_sdk::cli::{CliError, Context, Log, LogArgs};
+use divvy_sdk::proto::ids::{FrameworkId, TaskId};
 use futures::StreamExt;
-use reqwest::{Method, Response};
 
 use super::Logs as Options;
 use crate::client::Client;
@@ -15,7 +13,7 @@ const ASKED_AHEAD: usize = 8;
 
 /// One log to be printed.
 struct Source {
-    task_id: String,
+    task_id: TaskId,
     /// What each line begins with, where several logs are printed.
     prefix: String,
 }
@@ -31,42 +29,44 @@ pub(super) async fn print(context: &Context, options: Options) -> Result<(), Cli
         context.progress(format_args!("{}: nothing was launched yet", options.id));
         return Ok(());
     }
-    let stream = if options.stderr { "stderr" } else { "stdout" };
-    let query = format!("stream={stream}&follow={}", options.follow);
-    let logs = Logs { context, framework: client.framework_id().await?, query };
+    let framework = context.framework_id(crate::NAME).await?;
+    let logs = Logs { context, framework, which: options.which };
     match sources.as_slice() {
-        [source] => copy(logs.open(source).await, source).await,
-        many => report(context, logs.copy_all(many, options.follow).await),
+        [source] => logs.open(source).await?.print(&source.prefix).await,
+        many => report(context, logs.print_all(many).await),
     }
 }
 
 /// Where logs are asked for, and how.
 struct Logs<'a> {
     context: &'a Context,
-    framework: String,
-    query: String,
+    framework: FrameworkId,
+    which: LogArgs,
 }
 
 impl Logs<'_> {
-    async fn open(&self, source: &Source) -> Result<Response, CliError> {
-        let path = format!("/api/v1/tasks/{}/{}/logs?{}", self.framework, source.task_id, self.query);
-        self.context.send(self.context.request(Method::GET, &path)).await
+    async fn open(&self, source: &Source) -> Result<Log, CliError> {
+        self.context.log(&self.framework, &source.task_id, self.which).await
     }
 
-    async fn copy_all<'s>(
-        &self,
-        sources: &'s [Source],
-        at_once: bool,
-    ) -> Vec<(&'s Source, Result<(), CliError>)> {
-        if at_once {
-            let copy = |source| async move { (source, copy(self.open(source).await, source).await) };
-            return futures::future::join_all(sources.iter().map(copy)).await;
+    async fn print_all<'s>(&self, sources: &'s [Source]) -> Vec<(&'s Source, Result<(), CliError>)> {
+        let open = |source| async move { (source, self.open(source).await) };
+        if self.which.follow {
+            let print = |source| async move { print_opened(open(source).await).await };
+            return futures::future::join_all(sources.iter().map(print)).await;
         }
         // One after the other, in order; the next few are asked for while one is printed.
-        let open = |source| async move { (source, self.open(source).await) };
-        let bodies = futures::stream::iter(sources).map(open).buffered(ASKED_AHEAD);
-        bodies.then(|(source, body)| async move { (source, copy(body, source).await) }).collect().await
+        let opened = futures::stream::iter(sources).map(open).buffered(ASKED_AHEAD);
+        opened.then(print_opened).collect().await
     }
+}
+
+async fn print_opened((source, log): (&Source, Result<Log, CliError>)) -> (&Source, Result<(), CliError>) {
+    let printed = match log {
+        Ok(log) => log.print(&source.prefix).await,
+        Err(error) => Err(error),
+    };
+    (source, printed)
 }
 
 /// A log that is gone does not hide the others.
@@ -92,7 +92,7 @@ fn all(status: &JobStatus) -> Vec<Source> {
         1 => String::new(),
         _ => format!("{}: ", task.index),
     };
-    let source = |task| Source { prefix: prefix(task), task_id: task.task_id.to_string() };
+    let source = |task| Source { prefix: prefix(task), task_id: task.task_id.clone() };
     status.tasks.iter().map(source).collect()
 }
 
@@ -109,68 +109,5 @@ fn one(status: &JobStatus, index: u32, attempt: Option<u32>) -> Result<Source, C
         let known = if known.is_empty() { task.attempt.to_string() } else { known.join(", ") };
         CliError::Usage(format!("index {index} of {id} has no such attempt; there is {known}"))
     };
-    task_id.map(|id| Source { task_id: id.to_string(), prefix: String::new() }).ok_or_else(missing)
-}
-
-async fn copy(body: Result<Response, CliError>, source: &Source) -> Result<(), CliError> {
-    let mut body = body?.bytes_stream();
-    let mut lines = Lines { prefix: &source.prefix, rest: Vec::new() };
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| {
-            CliError::Unreachable(format!("the log of {} broke off: {error}", source.task_id))
-        })?;
-        if !lines.push(&chunk) {
-            return Ok(()); // whoever reads has had enough
-        }
-    }
-    lines.finish();
-    Ok(())
-}
-
-/// Puts the prefix before each line. Lines of logs that are followed at once do not mix.
-struct Lines<'a> {
-    prefix: &'a str,
-    rest: Vec<u8>,
-}
-
-impl Lines<'_> {
-    /// Whether anybody still reads.
-    fn push(&mut self, bytes: &[u8]) -> bool {
-        if self.prefix.is_empty() {
-            return write(bytes);
-        }
-        self.rest.extend_from_slice(bytes);
-        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let whole: Vec<u8> = self.rest.drain(..whole).collect();
-        write(&self.prefixed(&whole))
-    }
-
-    fn prefixed(&self, whole: &[u8]) -> Vec<u8> {
-        let lines = whole.split_inclusive(|byte| *byte == b'\n');
-        lines.flat_map(|line| [self.prefix.as_bytes(), line].concat()).collect()
-    }
-
-    fn finish(&mut self) {
-        let mut rest = std::mem::take(&mut self.rest);
-        if !rest.is_empty() {
-            rest.push(b'\n');
-            write(&self.prefixed(&rest));
-        }
-    }
-}
-
-fn write(bytes: &[u8]) -> bool {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_line_gets_the_prefix_however_it_arrives() {
-        let lines = Lines { prefix: "7: ", rest: Vec::new() };
-        assert_eq!(lines.prefixed(b"one\ntwo\n\n"), b"7: one\n7: two\n7: \n");
-    }
+    task_id.map(|id| Source { task_id: id.clone(), prefix: String::new() }).ok_or_else(missing)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use divvy_sdk::cli::{CliError, Context, Output};
+use divvy_sdk::cli::{CliError, Context, Output, wait_within};
 
 use super::show;
 use crate::client::Client;
@@ -45,15 +45,9 @@ async fn ended(
     run: u64,
     timeout: Option<Duration>,
 ) -> Result<JobStatus, CliError> {
-    let watch = watch(context, id, run);
-    match timeout {
-        None => watch.await?,
-        Some(timeout) => tokio::time::timeout(timeout, watch).await.unwrap_or_else(|_| {
-            let shown = humantime::format_duration(timeout);
-            let hint = format!("it goes on, see `divvy batch status {id}`");
-            Err(CliError::TimedOut(format!("{id} has not ended within {shown}; {hint}")))
-        })?,
-    }
+    let late =
+        |limit| format!("{id} has not ended within {limit}; it goes on, see `divvy batch status {id}`");
+    wait_within(timeout, watch(context, id, run), late).await?;
     let status = Client::new(context).status(id.as_str()).await?;
     if context.output == Output::Json {
         context.print(&status, show::status)?;

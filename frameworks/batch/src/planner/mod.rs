@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use divvy_proto::TaskState;
 use divvy_proto::time::Timestamp;
+use divvy_sdk::rest::Waiting;
 use divvy_sdk::{Actions, Offer, Scheduler, Task, View};
 
 use self::job::Job;
@@ -119,11 +120,9 @@ impl Planner {
     ///
     /// # Errors
     /// A job of this name has not ended, or there are too many.
-    pub fn submit(&mut self, spec: JobSpec, now: Timestamp) -> (Result<u64, Refusal>, Actions) {
+    pub fn submit(&mut self, spec: JobSpec, now: Timestamp) -> Result<(u64, Actions), Refusal> {
+        self.may_submit(&spec.id)?;
         let mut actions = Actions::none();
-        if let Err(refusal) = self.may_submit(&spec.id) {
-            return (Err(refusal), actions);
-        }
         let history = self.jobs.get(&spec.id).map(Job::history_with_itself).unwrap_or_default();
         self.drop_job(&spec.id, &mut actions);
         if self.jobs.len() >= MAX_JOBS
@@ -139,7 +138,7 @@ impl Planner {
         self.jobs.insert(job.spec.id.clone(), job);
         // What others had no use for may be just right for this one.
         actions.revive = true;
-        (Ok(run), actions)
+        Ok((run, actions))
     }
 
     /// Whether a job of this name would be taken.
@@ -158,45 +157,52 @@ impl Planner {
     ///
     /// # Errors
     /// There is no such job, or it has ended.
-    pub fn cancel(&mut self, id: &JobId) -> (Result<(), Refusal>, Actions) {
-        let mut actions = Actions::none();
-        let Some(job) = self.jobs.get_mut(id) else {
-            return (Err(Refusal::NoJob(id.to_string())), actions);
-        };
+    pub fn cancel(&mut self, id: &JobId) -> Result<Actions, Refusal> {
+        let job = self.jobs.get_mut(id).ok_or_else(|| Refusal::NoJob(id.to_string()))?;
         if let Some(end) = &job.end {
-            return (Err(Refusal::Ended(id.clone(), end.state)), actions);
+            return Err(Refusal::Ended(id.clone(), end.state));
         }
+        let mut actions = Actions::none();
         if !job.cancelling {
             job.cancelling = true;
             job.keep(&mut actions);
         }
-        (Ok(()), actions)
+        Ok(actions)
     }
 
     /// Forgets a job that has ended, with its history. Sandboxes stay on the agents for as long as those keep them.
     ///
     /// # Errors
     /// There is no such job, or it has not ended.
-    pub fn remove(&mut self, id: &JobId) -> (Result<(), Refusal>, Actions) {
-        let mut actions = Actions::none();
-        let refusal = match self.jobs.get(id) {
-            None => Some(Refusal::NoJob(id.to_string())),
-            Some(job) if job.end.is_none() => Some(Refusal::NotEnded(id.clone())),
-            Some(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            return (Err(refusal), actions);
+    pub fn remove(&mut self, id: &JobId) -> Result<Actions, Refusal> {
+        let job = self.jobs.get(id).ok_or_else(|| Refusal::NoJob(id.to_string()))?;
+        if job.end.is_none() {
+            return Err(Refusal::NotEnded(id.clone()));
         }
+        let mut actions = Actions::none();
         self.drop_job(id, &mut actions);
-        (Ok(()), actions)
+        Ok(actions)
     }
 
     /// All jobs, the newest first.
     #[must_use]
     pub fn list(&self, view: &View) -> Vec<JobSummary> {
+        self.newest_first().map(|job| job.summary(view)).collect()
+    }
+
+    /// The jobs that wait for something, the newest first.
+    #[must_use]
+    pub fn waiting(&self, view: &View) -> Vec<Waiting> {
+        let all = self
+            .newest_first()
+            .map(|job| Waiting { id: job.spec.id.to_string(), waiting: job.waiting(view) });
+        all.filter(|job| !job.waiting.is_empty()).collect()
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Job> {
         let mut jobs: Vec<&Job> = self.jobs.values().collect();
         jobs.sort_by_key(|job| std::cmp::Reverse(job.run));
-        jobs.into_iter().map(|job| job.summary(view)).collect()
+        jobs.into_iter()
     }
 
     /// One job without its tasks.

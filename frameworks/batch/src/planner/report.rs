@@ -180,11 +180,27 @@ impl Job {
                 .map(|end| end.reason.clone())
                 .or_else(|| self.ending_because())
                 .filter(|r| !r.is_empty()),
-            waiting: if end.is_some() { Vec::new() } else { waiting(self, view) },
+            waiting: self.waiting(view),
             submitted_at: self.submitted_at,
             started_at: self.started_at,
             ended_at: end.map(|end| end.at),
         }
+    }
+
+    /// Why indexes that are not done do not run, most pressing first.
+    #[must_use]
+    pub(super) fn waiting(&self, view: &View) -> Vec<String> {
+        let mut causes = Vec::new();
+        if self.end.is_some() {
+            return causes;
+        }
+        if !view.connected() {
+            causes.push("the master cannot be reached".to_owned());
+        }
+        causes.extend(waiting_for_room(self, view));
+        causes.extend(waiting_for_retry(self, view));
+        causes.extend(waiting_for_agent(self, view));
+        causes
     }
 
     /// The job with its tasks.
@@ -254,18 +270,6 @@ fn ended_status(index: u32, ended: &Try) -> IndexStatus {
         sandbox: ended.sandbox.clone(),
         tries: Vec::new(),
     }
-}
-
-/// Why indexes that are not done do not run, most pressing first.
-fn waiting(job: &Job, view: &View) -> Vec<String> {
-    let mut causes = Vec::new();
-    if !view.connected() {
-        causes.push("the master cannot be reached".to_owned());
-    }
-    causes.extend(waiting_for_room(job, view));
-    causes.extend(waiting_for_retry(job, view));
-    causes.extend(waiting_for_agent(job, view));
-    causes
 }
 
 fn waiting_for_room(job: &Job, view: &View) -> Option<String> {

@@ -1,7 +1,7 @@
 //! Apps as tables for people.
 
-use super::table;
 use crate::api_types::{AppStatus, Instance, Termination};
+use divvy_sdk::cli::table;
 
 /// One app a row.
 pub(super) fn list(apps: &[AppStatus]) -> String {

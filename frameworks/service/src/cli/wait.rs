@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use divvy_sdk::cli::{CliError, Context, Output};
+use divvy_sdk::cli::{CliError, Context, Output, wait_within};
 use futures::StreamExt;
-use tokio::time::Instant;
 
 use super::{addresses, show};
 use crate::api_types::{AppStatus, DeploymentState};
@@ -91,7 +90,6 @@ async fn follow<T>(
     timeout: Duration,
     mut look: impl FnMut(AppEvent) -> Option<Result<T, CliError>>,
 ) -> Result<T, CliError> {
-    let end = Instant::now() + timeout;
     let client = Client::new(context);
     let (mut connected, mut trouble) = (false, String::new());
     let watch = async {
@@ -117,11 +115,7 @@ async fn follow<T>(
             tokio::time::sleep(RETRY).await;
         }
     };
-    let in_time = tokio::time::timeout_at(end, watch).await;
-    in_time.unwrap_or_else(|_| {
-        let shown = humantime::format_duration(timeout);
-        Err(CliError::TimedOut(format!(
-            "{id} was not done within {shown}; it goes on, see `divvy service status {id}`"
-        )))
-    })
+    let late =
+        |limit| format!("{id} was not done within {limit}; it goes on, see `divvy service status {id}`");
+    wait_within(Some(timeout), watch, late).await
 }

@@ -1,6 +1,7 @@
 //! What is said of an app to whoever asks.
 
 use divvy_sdk::proto::task::TaskState;
+use divvy_sdk::rest::Waiting;
 use divvy_sdk::{Task, View};
 
 use super::app::{App, cause};
@@ -20,6 +21,19 @@ impl Planner {
             AppStatus { history: Vec::new(), ..self.status_of(app, &own, view) }
         });
         statuses.collect()
+    }
+
+    /// The apps that wait for something.
+    #[must_use]
+    pub fn waiting(&self, view: &View) -> Vec<Waiting> {
+        let (mut tasks, nothing) = (super::by_app(view), Memory::default());
+        let why = self.apps.values().filter_map(|app| {
+            let own = tasks.remove(app.id().as_str()).unwrap_or_default();
+            let memory = self.memory.get(app.id()).unwrap_or(&nothing);
+            let why = waiting(app, &census(app, &own, memory, view), view)?;
+            Some(Waiting { id: app.id().to_string(), waiting: vec![why] })
+        });
+        why.collect()
     }
 
     /// Where an app stands, if there is one of this name.

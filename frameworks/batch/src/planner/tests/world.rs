@@ -80,22 +80,26 @@ impl World {
     // -- Users --
 
     pub(super) fn submit(&mut self, text: &str) -> Result<u64, Refusal> {
-        let (answer, actions) = self.planner.submit(job(text), self.now);
-        self.commit(actions);
-        self.turn();
-        answer
+        let done = self.planner.submit(job(text), self.now);
+        self.change(done)
     }
 
     pub(super) fn cancel(&mut self, job: &str) -> Result<(), Refusal> {
-        let (answer, actions) = self.planner.cancel(&id(job));
-        self.commit(actions);
-        self.turn();
-        answer
+        let done = self.planner.cancel(&id(job));
+        self.change(done.map(|actions| ((), actions)))
     }
 
     pub(super) fn remove(&mut self, job: &str) -> Result<(), Refusal> {
-        let (answer, actions) = self.planner.remove(&id(job));
-        self.commit(actions);
+        let done = self.planner.remove(&id(job));
+        self.change(done.map(|actions| ((), actions)))
+    }
+
+    /// What is refused changes nothing, but the planner looks all the same.
+    fn change<R>(&mut self, done: Result<(R, Actions), Refusal>) -> Result<R, Refusal> {
+        let answer = done.map(|(answer, actions)| {
+            self.commit(actions);
+            answer
+        });
         self.turn();
         answer
     }
