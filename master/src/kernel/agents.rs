@@ -98,7 +98,7 @@ impl Kernel {
         tasks: Vec<AgentTask>,
         out: &mut Effects,
     ) {
-        if let Err(invalid) = check_report(&tasks) {
+        if let Err(invalid) = self.check_report(&tasks) {
             return self.refuse_link(now, link, invalid, out);
         }
         let Some(id) = info.id.clone() else {
@@ -257,31 +257,50 @@ impl Kernel {
         out.extend(link.map(|link| Effect::ToAgent { link, message }));
         link.is_some()
     }
-}
 
-/// Whether an agent can run what it says it runs: each task once, in a state that an agent can see, and all of their
-/// resources together.
-fn check_report(tasks: &[AgentTask]) -> Result<(), Invalid> {
-    let mut seen: BTreeSet<(&FrameworkId, _)> = BTreeSet::new();
-    let mut used = Resources::new();
-    for (at, task) in tasks.iter().enumerate() {
-        let field = |name: &str| format!("register.tasks[{at}].{name}");
-        if !seen.insert((&task.framework_id, &task.info.id)) {
-            return Err(Invalid::new(field("info.id"), &task.info.id, "each task once"));
+    /// Whether an agent can run what it says it runs: each task once, in a state that an agent can see, and all of their
+    /// resources together. What has ended for this master is left out, as its resources may be somebody else's by now.
+    fn check_report(&self, tasks: &[AgentTask]) -> Result<(), Invalid> {
+        let mut seen: BTreeSet<(&FrameworkId, _)> = BTreeSet::new();
+        let mut used = Resources::new();
+        for (at, task) in tasks.iter().enumerate() {
+            let field = |name: &str| format!("register.tasks[{at}].{name}");
+            if !seen.insert((&task.framework_id, &task.info.id)) {
+                return Err(Invalid::new(field("info.id"), &task.info.id, "each task once"));
+            }
+            if task.status.task_id != task.info.id {
+                return Err(Invalid::new(field("status.task_id"), &task.status.task_id, "the task's own id"));
+            }
+            if matches!(task.status.state, TaskState::Unreachable | TaskState::Unknown) {
+                let expected = "a state that an agent can see";
+                return Err(Invalid::new(field("status.state"), task.status.state, expected));
+            }
+            if !task.status.state.is_terminal() && !self.has_ended(task) {
+                used = self.beside(used, task).map_err(|invalid| invalid.within(field("info")))?;
+            }
         }
-        if task.status.task_id != task.info.id {
-            return Err(Invalid::new(field("status.task_id"), &task.status.task_id, "the task's own id"));
-        }
-        if matches!(task.status.state, TaskState::Unreachable | TaskState::Unknown) {
-            let expected = "a state that an agent can see";
-            return Err(Invalid::new(field("status.state"), task.status.state, expected));
-        }
-        if !task.status.state.is_terminal() {
-            let expected = "what tasks can hold side by side on one agent";
-            used = used
-                .checked_add(&task.info.resources)
-                .ok_or_else(|| Invalid::new(field("info.resources"), &task.info.resources, expected))?;
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Whether a task that an agent reports has ended for this master.
+    fn has_ended(&self, task: &AgentTask) -> bool {
+        let id = &task.info.id;
+        self.frameworks.get(&task.framework_id).is_some_and(|framework| {
+            framework.retired
+                || framework.ended.contains_key(id)
+                || framework.tasks.get(id).is_some_and(|known| !known.is_live())
+        })
+    }
+
+    /// What is used with one more task, which may not be another than was launched.
+    fn beside(&self, used: Resources, task: &AgentTask) -> Result<Resources, Invalid> {
+        let found = &task.info.resources;
+        let known = self.task_ref(&(task.framework_id.clone(), task.info.id.clone()));
+        if let Some(known) = known.filter(|known| known.info.resources != *found) {
+            let expected = format!("{}, as it was launched", known.info.resources);
+            return Err(Invalid::new("resources", found, expected));
+        }
+        let expected = "what tasks can hold side by side on one agent";
+        used.checked_add(found).ok_or_else(|| Invalid::new("resources", found, expected))
+    }
 }

@@ -1,5 +1,7 @@
 //! Tasks: what is known of each, what its resources cost whom, and how its end is kept.
 
+use std::collections::BTreeSet;
+
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::ids::{AgentId, FrameworkId};
 use divvy_proto::scheduler::Event;
@@ -213,18 +215,19 @@ impl Kernel {
         was_unreachable: bool,
         out: &mut Effects,
     ) {
-        let mut missing = self.live_tasks_of(agent);
-        let mut retired = std::collections::BTreeSet::new();
+        let key_of = |task: &AgentTask| (task.framework_id.clone(), task.info.id.clone());
+        let there: BTreeSet<TaskKey> = reported.iter().map(key_of).collect();
+        // First, as what is new may have what these had.
+        for key in self.live_tasks_of(agent).into_iter().filter(|key| !there.contains(key)) {
+            self.lost_on_return(now, &key, out);
+        }
+        let mut retired = BTreeSet::new();
         for task in reported {
-            let key = (task.framework_id.clone(), task.info.id.clone());
-            missing.retain(|known| *known != key);
+            let key = key_of(&task);
             match self.frameworks.get(&key.0) {
                 Some(framework) if framework.retired => drop(retired.insert(key.0)),
                 _ => self.compare_task(now, agent, key, task, was_unreachable, out),
             }
-        }
-        for key in missing {
-            self.lost_on_return(now, &key, out);
         }
         for framework_id in retired {
             self.tell_agent(agent, MasterMessage::ShutdownFramework { framework_id }, out);

@@ -40,10 +40,15 @@ impl Filters {
 
     pub(super) fn add(&mut self, client: ClientIx, agent: AgentIx, refused: Resources, until: Timestamp) {
         let filters = self.by_pair.entry((client, agent)).or_default();
-        // Two filters that end together share an entry in `by_end`; dropping one that is covered keeps the list short.
+        let ends: Vec<Timestamp> = filters.iter().map(|filter| filter.until).collect();
+        // Dropping one that is covered keeps the list short.
         filters.retain(|old| old.until > until || !refused.contains(&old.refused));
         if filters.len() >= MOST_PER_PAIR {
             filters.remove(0);
+        }
+        // Two filters that end together share an entry in `by_end`.
+        for end in ends.into_iter().filter(|end| filters.iter().all(|filter| filter.until != *end)) {
+            self.by_end.remove(&(end, client, agent));
         }
         filters.push(Filter { refused, until });
         self.by_agent.insert((agent, client));
@@ -93,13 +98,13 @@ impl Filters {
         self.by_agent.remove(&(agent, client));
     }
 
-    /// Checks that the indexes agree, and that each filter has an end.
+    /// Checks that the indexes agree: each filter has an end, and nothing else has.
     pub(super) fn check(&self) -> Result<(), String> {
-        let agree = self.by_pair.len() == self.by_agent.len()
-            && self.by_pair.iter().all(|((client, agent), filters)| {
-                self.by_agent.contains(&(*agent, *client))
-                    && filters.iter().all(|filter| self.by_end.contains(&(filter.until, *client, *agent)))
-            });
+        let pairs = self.by_pair.keys().map(|(client, agent)| (*agent, *client)).collect::<BTreeSet<_>>();
+        let ends = self.by_pair.iter().flat_map(|((client, agent), filters)| {
+            filters.iter().map(move |filter| (filter.until, *client, *agent))
+        });
+        let agree = pairs == self.by_agent && ends.collect::<BTreeSet<_>>() == self.by_end;
         if agree { Ok(()) } else { Err("filters: the indexes disagree".to_owned()) }
     }
 }

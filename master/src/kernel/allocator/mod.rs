@@ -371,7 +371,7 @@ impl Sums {
     }
 }
 
-/// Both together. The kernel admits no task whose resources could not be added (`agents::check_report`), so the second
+/// Both together. The kernel admits no task whose resources could not be added (`Kernel::check_report`), so the second
 /// branch is not reached; it keeps `used` from shrinking if it ever were, and the invariants would tell.
 pub(super) fn sum(left: &Resources, right: &Resources) -> Resources {
     left.checked_add(right).unwrap_or_else(|| left.clone())

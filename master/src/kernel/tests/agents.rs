@@ -390,8 +390,60 @@ fn a_report_that_cannot_be_true_is_refused_whole() {
     story!(
         cluster,
         "agent 0 closed: refused: register.tasks[1].info.resources: \"cpus=1;mem=1GiB;ports=[1]\" is not valid: \
+         expected cpus=1;mem=1GiB;ports=[2], as it was launched",
+    );
+
+    // A master that did not launch them sees that they exclude each other.
+    cluster.fail_over();
+    cluster.connect(agent);
+    story!(
+        cluster,
+        "persist f1-0 disconnected",
+        "agent 0 closed: refused: register.tasks[1].info.resources: \"cpus=1;mem=1GiB;ports=[1]\" is not valid: \
          expected what tasks can hold side by side on one agent",
     );
+}
+
+/// What the agent of a torn-down framework still has to end counts as free already, and may have been given away.
+#[test]
+fn a_report_may_show_a_task_that_ends_beside_the_one_that_has_its_ports() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB;ports=[1]");
+    let old = cluster.framework("old");
+    cluster.launch(old, &[("t1", "cpus=1;mem=1GiB;ports=[1]")]);
+    let ending = cluster.agents[0].tasks.clone();
+    cluster.call(old, divvy_proto::scheduler::CallBody::Teardown);
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t2", "cpus=4;mem=8GiB;ports=[1]")]);
+    cluster.agents[0].tasks.extend(ending);
+    cluster.disconnect(agent);
+    cluster.forget();
+    cluster.connect(agent);
+    story!(cluster, "agent 0 < registered as a1-0", "agent 0 < shut down f1-0");
+    assert_eq!(cluster.kernel.agents()[0].resources.used, "cpus=4;mem=8GiB;ports=[1]".parse().unwrap());
+}
+
+/// A master that has lost sight of a task must not let its resources hide those of one that it learns of.
+#[test]
+fn a_task_that_is_new_may_have_the_ports_of_one_that_is_gone() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB;ports=[1]");
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t1", "cpus=1;mem=1GiB;ports=[1]")]);
+    cluster.disconnect(agent);
+    let (mut key, mut stranger) = cluster.agents[0].tasks.pop_first().unwrap();
+    (key.1, stranger.info.id, stranger.status.task_id) =
+        ("t2".parse().unwrap(), "t2".parse().unwrap(), "t2".parse().unwrap());
+    cluster.agents[0].tasks.insert(key, stranger);
+    cluster.forget();
+    cluster.connect(agent);
+    story!(
+        cluster,
+        "agent 0 < registered as a1-0",
+        "app < t1 is DROPPED: agent_restarted",
+        "app < offers o1-3 of a1-0: cpus=3;mem=7GiB",
+    );
+    assert_eq!(cluster.kernel.agents()[0].resources.used, "cpus=1;mem=1GiB;ports=[1]".parse().unwrap());
 }
 
 #[test]
