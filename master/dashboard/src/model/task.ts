@@ -29,8 +29,8 @@ export function useUsage(framework: string, id: string, live: boolean): Usage | 
   return usage;
 }
 
-/** So much of a log's end is shown. */
-const TAIL = 64 * 1024;
+/** So many lines of a log's end are asked for, and so many characters are shown. */
+const TAIL = { lines: 1000, characters: 64 * 1024 };
 
 /** The end of what a task writes, growing while it runs. */
 export function useLog(framework: string, id: string, stream: "stdout" | "stderr", live: boolean): string {
@@ -39,7 +39,7 @@ export function useLog(framework: string, id: string, stream: "stdout" | "stderr
     const abort = new AbortController();
     setText("");
     const read = async () => {
-      const answer = await fetch(`${path(framework, id)}/logs?stream=${stream}&tail=${TAIL}&follow=${live}`, { signal: abort.signal });
+      const answer = await fetch(`${path(framework, id)}/logs?stream=${stream}&tail=${TAIL.lines}&follow=${live}`, { signal: abort.signal });
       if (!answer.ok || answer.body === null) {
         const problem = (await answer.json().catch(() => ({}))) as { error?: string };
         setText(problem.error ?? "The log cannot be read.");
@@ -48,7 +48,7 @@ export function useLog(framework: string, id: string, stream: "stdout" | "stderr
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let part = await reader.read(); !part.done; part = await reader.read()) {
         const more = part.value;
-        setText((before) => (before + more).slice(-TAIL));
+        setText((before) => (before + more).slice(-TAIL.characters));
       }
     };
     read().catch(() => undefined);
