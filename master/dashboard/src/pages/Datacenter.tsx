@@ -11,6 +11,7 @@ import type { Agent, Status } from "../model/api";
 import { agentsByName, tasksOf, type Cluster, type Group as TaskGroup } from "../model/cluster";
 import { bytes, cores } from "../model/format";
 import { useCluster } from "../model/live";
+import { useWaitingWork } from "../model/waiting";
 import { AGENT_COLOR, GROUP_COLOR } from "../theme";
 
 export function Datacenter() {
@@ -135,6 +136,8 @@ const EMPTY_GROUP: Record<TaskGroup, string> = {
 
 function Tasks({ cluster }: { cluster: Cluster }) {
   const groups: TaskGroup[] = ["running", "waiting", "failed", "ended"];
+  const work = useWaitingWork(cluster);
+  const count = (group: TaskGroup): number => tasksOf(cluster, group).length + (group === "waiting" ? work.length : 0);
   return (
     <section aria-labelledby="tasks">
       <Title order={2} size="h4" id="tasks" mb="sm">
@@ -143,14 +146,14 @@ function Tasks({ cluster }: { cluster: Cluster }) {
       <Tabs defaultValue="running" keepMounted={false}>
         <Tabs.List mb="sm">
           {groups.map((group) => (
-            <Tabs.Tab key={group} value={group} rightSection={<Text size="sm">{tasksOf(cluster, group).length}</Text>}>
+            <Tabs.Tab key={group} value={group} rightSection={<Text size="sm">{count(group)}</Text>}>
               {group}
             </Tabs.Tab>
           ))}
         </Tabs.List>
         {groups.map((group) => (
           <Tabs.Panel key={group} value={group}>
-            {group === "waiting" && <WaitingWork cluster={cluster} />}
+            {group === "waiting" && <WaitingWork work={work} />}
             <TaskTable tasks={tasksOf(cluster, group)} empty={EMPTY_GROUP[group]} />
           </Tabs.Panel>
         ))}
