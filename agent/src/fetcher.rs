@@ -187,7 +187,9 @@ fn open_as(path: &Path, user: &UserName) -> io::Result<File> {
 /// Never blocks, whatever the file is.
 fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    match file.metadata()?.is_file() {
+    // In /proc this thread is the agent, and is shown what the task's user would not be.
+    let is_agents_own = rustix::fs::fstatfs(&file)?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+    match file.metadata()?.is_file() && !is_agents_own {
         true => Ok(file),
         false => Err(io::Error::other("it is not a regular file")),
     }

@@ -102,3 +102,15 @@ async fn a_download_is_checked_before_anything_sees_it() {
     assert_eq!(fs::read_to_string(sandbox.path().join("file")).unwrap(), "hello");
     server.abort();
 }
+
+/// With the rights of any user, a thread of the agent may look at the agent.
+#[tokio::test]
+async fn what_proc_shows_of_the_agent_cannot_be_fetched() {
+    let sandbox = tempfile::tempdir().unwrap();
+    let (fetcher, user) = (Fetcher::new().unwrap(), UserName::new("nobody").unwrap());
+    for uri in ["/proc/self/maps", "file:///proc/thread-self/status", "/proc/self/../self/cmdline"] {
+        let error = fetcher.fetch(&artifact(uri), sandbox.path(), &user).await.unwrap_err().to_string();
+        assert!(error.contains("it is not a regular file"), "{error}");
+    }
+    assert_eq!(fs::read_dir(sandbox.path()).unwrap().count(), 0);
+}
