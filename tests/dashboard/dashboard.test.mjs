@@ -93,6 +93,7 @@ test("what has failed and what waits say why", async () => {
   await page.getByRole("tabpanel").getByText("exit code 7").first().waitFor(WAIT);
   await page.getByRole("tab", { name: /^waiting\s*1$/ }).click(); // the service, though no task of it was launched
   await page.getByText(/cpus=64/).waitFor(WAIT);
+  await assertAccessible(page);
   await shot(page, "waiting");
   await close();
 });

@@ -1,6 +1,6 @@
 // The look of the dashboard: one accent, and one colour per meaning everywhere.
 
-import { createTheme, type CSSVariablesResolver } from "@mantine/core";
+import { Alert, createTheme, type CSSVariablesResolver } from "@mantine/core";
 import type { AgentState, FrameworkState } from "./model/api";
 import type { Group } from "./model/cluster";
 
@@ -12,6 +12,8 @@ export const theme = createTheme({
   fontFamily: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
   headings: { fontWeight: "650" },
   focusRing: "auto",
+  // On its own tint, an alert's colour has too little contrast for text.
+  components: { Alert: Alert.extend({ styles: { title: { color: "var(--mantine-color-text)" } } }) },
 });
 
 /** Who holds resources. Told apart by lightness as well as by hue. */
