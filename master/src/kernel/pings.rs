@@ -101,8 +101,8 @@ impl Kernel {
         if let Some(link) = agent.link.take() {
             // Should it live after all, it comes back as one that returns.
             self.links.remove(&link);
-            let unanswered = usize::try_from(self.config.missed_pings).unwrap_or(usize::MAX);
-            out.push(Effect::Close { link, error: StreamError::TooSlow(unanswered) });
+            let why = format!("{} pings were not answered", self.config.missed_pings);
+            out.push(Effect::Close { link, error: StreamError::Refused(why) });
         }
         self.suspect(now, id, out);
         self.timers.cancel(&Timer::Agent(id.clone()));

@@ -61,7 +61,7 @@ fn a_silent_agent_is_suspected_then_unreachable_and_its_tasks_return_with_it() {
     cluster.advance(secs(1));
     story!(
         cluster,
-        "agent 0 closed: the stream was not drained: 5 messages were waiting",
+        "agent 0 closed: refused: 5 pings were not answered",
         "persist a1-0 unreachable",
     );
     cluster.store_answers();
@@ -113,9 +113,9 @@ fn when_too_many_fall_silent_together_nobody_is_marked_and_the_operator_is_told(
     cluster.advance(secs(30));
     story!(
         cluster,
-        "agent 1 closed: the stream was not drained: 5 messages were waiting",
+        "agent 1 closed: refused: 5 pings were not answered",
         "persist a1-1 unreachable",
-        "agent 2 closed: the stream was not drained: 5 messages were waiting",
+        "agent 2 closed: refused: 5 pings were not answered",
         "persist a1-2 unreachable",
     );
     assert_eq!(cluster.kernel.status(cluster.now).warnings, Vec::<String>::new());
