@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use divvy_sdk::cli::{CliError, Context, LogArgs, Output, ServeArgs, print_line, read_spec};
-use divvy_sdk::proto::ids::TaskId;
+use divvy_sdk::proto::ids::{AgentId, TaskId};
 use futures::StreamExt;
 
 use crate::api_types::{AppStatus, Change, ChangeKind, Endpoint};
@@ -239,21 +239,21 @@ async fn follow_endpoints(context: &Context, id: &str) -> Result<(), CliError> {
 
 async fn logs(context: &Context, options: Logs) -> Result<(), CliError> {
     let status = Client::new(context).status(&options.id).await?;
-    let task = choose_task(&status, options.instance)?;
+    let (task, agent) = choose_task(&status, options.instance)?;
     let framework = context.framework_id(crate::NAME).await?;
     context.progress(format_args!("{} of {task}", options.which.stream()));
-    context.log(&framework, task, options.which).await?.print("").await
+    context.log(&framework, task, agent, options.which).await?.print("").await
 }
 
 /// The task of an instance: the newest that runs, or the last that ended.
-fn choose_task(status: &AppStatus, instance: Option<u32>) -> Result<&TaskId, CliError> {
+fn choose_task(status: &AppStatus, instance: Option<u32>) -> Result<(&TaskId, Option<&AgentId>), CliError> {
     let is = |number: u32| instance.is_none_or(|wanted| wanted == number);
     let live = status.tasks.iter().filter(|task| is(task.instance));
     let best = live.min_by_key(|task| (task.instance, std::cmp::Reverse(task.version)));
     let ended = status.history.iter().find(|end| is(end.instance));
     match (best, ended) {
-        (Some(task), _) => Ok(&task.id),
-        (None, Some(end)) => Ok(&end.task),
+        (Some(task), _) => Ok((&task.id, Some(&task.agent_id))),
+        (None, Some(end)) => Ok((&end.task, None)),
         (None, None) => {
             let number = instance.map(|number| format!(" {number}")).unwrap_or_default();
             let there = match status.instances {

@@ -90,6 +90,20 @@ async fn a_frameworks_own_api_is_reached_by_its_name() {
 }
 
 #[tokio::test]
+async fn what_a_forgotten_task_wrote_is_asked_of_the_agent_that_is_named() {
+    let cluster = Cluster::start().await;
+    let agent = AgentInfo { url: echo().await, ..agent_info("agent-1") };
+    let (_agent, framework) = running_task(&cluster, agent, "t1").await;
+    let agents: Vec<api::Agent> = cluster.get("/api/v1/agents").await;
+    let path = |agent: &str| format!("/api/v1/tasks/{}/t0/logs?agent={agent}", framework.id);
+    let known = path(agents[0].id.as_str());
+    let answer = cluster.answer(cluster.http.get(cluster.url(&known))).await;
+    assert_eq!(answer.text().await.unwrap(), format!("GET {known} "));
+    let (status, error) = cluster.refusal(cluster.http.get(cluster.url(&path("a9-9")))).await;
+    assert_eq!((status, error.as_str()), (502, "the agent of task t0, a9-9, is no longer known"));
+}
+
+#[tokio::test]
 async fn an_agent_that_does_not_answer_is_named() {
     let cluster = Cluster::start().await;
     let (_agent, framework) = running_task(&cluster, agent_info("agent-1"), "t1").await;

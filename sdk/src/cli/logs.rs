@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use divvy_proto::api;
-use divvy_proto::ids::{FrameworkId, TaskId};
+use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
 use futures::StreamExt;
 use reqwest::{Method, Response};
 
@@ -30,10 +30,11 @@ impl LogArgs {
         if self.stderr { "stderr" } else { "stdout" }
     }
 
-    fn path(&self, framework: &FrameworkId, task: &TaskId) -> String {
+    fn path(&self, framework: &FrameworkId, task: &TaskId, agent: Option<&AgentId>) -> String {
         let (stream, follow) = (self.stream(), self.follow);
         let tail = self.tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
-        format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={follow}{tail}")
+        let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
+        format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={follow}{tail}{agent}")
     }
 }
 
@@ -51,12 +52,19 @@ impl Context {
         latest.map(|framework| framework.id).ok_or_else(missing)
     }
 
-    /// Opens a task's log.
+    /// Opens a task's log. The master forgets tasks that have ended before their agent removes what they wrote: `agent` says where
+    /// to ask then.
     ///
     /// # Errors
     /// There is no such task or no longer its log, or the master or the agent cannot be reached.
-    pub async fn log(&self, framework: &FrameworkId, task: &TaskId, which: LogArgs) -> Result<Log, CliError> {
-        let body = self.send(self.request(Method::GET, &which.path(framework, task))).await?;
+    pub async fn log(
+        &self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        agent: Option<&AgentId>,
+        which: LogArgs,
+    ) -> Result<Log, CliError> {
+        let body = self.send(self.request(Method::GET, &which.path(framework, task, agent))).await?;
         Ok(Log { task: task.clone(), body })
     }
 }

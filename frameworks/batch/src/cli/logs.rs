@@ -1,7 +1,7 @@
 //! `divvy batch logs`: what tasks write, from their sandboxes, by way of the master's address.
 
 use divvy_sdk::cli::{CliError, Context, Log, LogArgs};
-use divvy_sdk::proto::ids::{FrameworkId, TaskId};
+use divvy_sdk::proto::ids::{AgentId, FrameworkId, TaskId};
 use futures::StreamExt;
 
 use super::Logs as Options;
@@ -14,6 +14,7 @@ const ASKED_AHEAD: usize = 8;
 /// One log to be printed.
 struct Source {
     task_id: TaskId,
+    agent_id: AgentId,
     /// What each line begins with, where several logs are printed.
     prefix: String,
 }
@@ -46,7 +47,7 @@ struct Logs<'a> {
 
 impl Logs<'_> {
     async fn open(&self, source: &Source) -> Result<Log, CliError> {
-        self.context.log(&self.framework, &source.task_id, self.which).await
+        self.context.log(&self.framework, &source.task_id, Some(&source.agent_id), self.which).await
     }
 
     async fn print_all<'s>(&self, sources: &'s [Source]) -> Vec<(&'s Source, Result<(), CliError>)> {
@@ -92,7 +93,11 @@ fn all(status: &JobStatus) -> Vec<Source> {
         1 => String::new(),
         _ => format!("{}: ", task.index),
     };
-    let source = |task| Source { prefix: prefix(task), task_id: task.task_id.clone() };
+    let source = |task: &IndexStatus| Source {
+        task_id: task.task_id.clone(),
+        agent_id: task.agent_id.clone(),
+        prefix: prefix(task),
+    };
     status.tasks.iter().map(source).collect()
 }
 
@@ -100,14 +105,18 @@ fn one(status: &JobStatus, index: u32, attempt: Option<u32>) -> Result<Source, C
     let id = &status.summary.id;
     let task = status.tasks.iter().find(|task| task.index == index);
     let task = task.ok_or_else(|| CliError::Usage(format!("index {index} of {id} was not launched yet")))?;
-    let task_id = match attempt.filter(|attempt| *attempt != task.attempt) {
-        None => Some(&task.task_id),
-        Some(attempt) => task.tries.iter().find(|ended| ended.attempt == attempt).map(|ended| &ended.task_id),
+    let ran = match attempt.filter(|attempt| *attempt != task.attempt) {
+        None => Some((&task.task_id, &task.agent_id)),
+        Some(attempt) => {
+            let ended = task.tries.iter().find(|ended| ended.attempt == attempt);
+            ended.map(|ended| (&ended.task_id, &ended.agent_id))
+        }
     };
     let missing = || {
         let known: Vec<String> = task.tries.iter().map(|ended| ended.attempt.to_string()).collect();
         let known = if known.is_empty() { task.attempt.to_string() } else { known.join(", ") };
         CliError::Usage(format!("index {index} of {id} has no such attempt; there is {known}"))
     };
-    task_id.map(|id| Source { task_id: id.clone(), prefix: String::new() }).ok_or_else(missing)
+    let (task_id, agent_id) = ran.ok_or_else(missing)?;
+    Ok(Source { task_id: task_id.clone(), agent_id: agent_id.clone(), prefix: String::new() })
 }

@@ -8,10 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use divvy_proto::api::{self, AgentState, FrameworkState};
-use divvy_proto::ids::{FrameworkId, TaskId};
+use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
 use futures::StreamExt;
+use serde::Deserialize;
 
-use super::extract::At;
+use super::extract::{Asked, At};
 use super::failure::Failure;
 use crate::shell::api::Api;
 
@@ -30,21 +31,30 @@ pub(in crate::shell) fn client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-/// `GET /api/v1/tasks/{framework_id}/{task_id}/…`: the same path and query, asked of the task's agent.
+/// Where a task ran, as whoever asks remembers it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Remembered {
+    agent: Option<AgentId>,
+}
+
+/// `GET /api/v1/tasks/{framework_id}/{task_id}/…`: the same path and query, asked of the task's agent. The kernel forgets tasks
+/// that have ended long before their agent removes what they wrote; then it is `?agent=` that says where to ask.
 pub(super) async fn task(
     State(api): State<Api>,
     At((framework_id, task_id, _)): At<(FrameworkId, TaskId, String)>,
+    Asked(remembered): Asked<Remembered>,
     request: Request,
 ) -> Result<Response, Failure> {
     let wanted = (framework_id.clone(), task_id.clone());
     let found = api.kernel.query(move |kernel, _| {
-        let task = kernel.task(&wanted.0, &wanted.1)?;
-        Some((kernel.agent(&task.agent_id), task))
+        let known = kernel.task(&wanted.0, &wanted.1).map(|task| task.agent_id);
+        let agent_id = known.or(remembered.agent)?;
+        Some((kernel.agent(&agent_id), agent_id))
     });
-    let (agent, task) =
+    let (agent, agent_id) =
         found.await?.ok_or_else(|| Failure::not_found(format_args!("task {framework_id}/{task_id}")))?;
     let agent = agent.ok_or_else(|| {
-        Failure::gateway(format!("the agent of task {task_id}, {}, is no longer known", task.agent_id))
+        Failure::gateway(format!("the agent of task {task_id}, {agent_id}, is no longer known"))
     })?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let target = target(&agent.url, &path)?;
