@@ -29,10 +29,17 @@ fn main() -> ExitCode {
 
 /// Logs go to stderr: warnings for commands, more for servers, `RUST_LOG` overrides both.
 fn start_logging(cli: &cli::Cli) {
+    use std::io::IsTerminal;
+
     use tracing_subscriber::EnvFilter;
+
     let default = if cli.command.is_server() { "info" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for terminals, not for files and journals (https://no-color.org).
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = std::io::stderr().is_terminal() && !plain;
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match cli.log_format {
         cli::LogFormat::Text => logs.with_target(false).init(),
         cli::LogFormat::Json => logs.json().init(),
