@@ -12,7 +12,10 @@ pub(super) async fn status(context: &Context) -> Result<(), CliError> {
     context.print(&status, |status| {
         let mut lines = vec![
             format!("leader      {} (divvy {}, epoch {})", status.leader, status.version, status.epoch),
-            format!("uptime      {}", humantime::format_duration(std::time::Duration::from_secs(status.uptime))),
+            format!(
+                "uptime      {}",
+                humantime::format_duration(std::time::Duration::from_secs(status.uptime))
+            ),
             format!("agents      {}", counts(&status.agents)),
             format!("frameworks  {}", counts(&status.frameworks)),
             format!("tasks       {}", counts(&status.tasks)),
@@ -26,9 +29,14 @@ pub(super) async fn status(context: &Context) -> Result<(), CliError> {
 
 /// `3 active, 1 unreachable`, or `none`.
 fn counts<K: serde::Serialize>(counts: &std::collections::BTreeMap<K, usize>) -> String {
-    let name = |key: &K| serde_json::to_value(key).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-    let parts: Vec<String> =
-        counts.iter().filter(|(_, n)| **n > 0).map(|(key, n)| format!("{n} {}", name(key).to_lowercase())).collect();
+    let name = |key: &K| {
+        serde_json::to_value(key).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let parts: Vec<String> = counts
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(key, n)| format!("{n} {}", name(key).to_lowercase()))
+        .collect();
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
@@ -47,7 +55,11 @@ fn size(bytes: Bytes) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if tenths % 10 == 0 { format!("{}{name}", tenths / 10) } else { format!("{}.{}{name}", tenths / 10, tenths % 10) }
+    if tenths % 10 == 0 {
+        format!("{}{name}", tenths / 10)
+    } else {
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
+    }
 }
 
 pub(super) async fn agents(context: &Context, action: Option<AgentAction>) -> Result<(), CliError> {
@@ -71,7 +83,14 @@ pub(super) async fn agents(context: &Context, action: Option<AgentAction>) -> Re
                     of(size(used.mem()), size(total.mem())),
                     of(used.ports().count().to_string(), total.ports().count().to_string()),
                     agent.tasks.to_string(),
-                    agent.attributes.0.iter().filter(|(n, _)| *n != "hostname").map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(";"),
+                    agent
+                        .attributes
+                        .0
+                        .iter()
+                        .filter(|(n, _)| *n != "hostname")
+                        .map(|(n, v)| format!("{n}={v}"))
+                        .collect::<Vec<_>>()
+                        .join(";"),
                 ]
             }),
         )
@@ -137,7 +156,8 @@ pub(super) async fn tasks(context: &Context, options: Tasks) -> Result<(), CliEr
         table(
             ["ID", "FRAMEWORK", "HOSTNAME", "STATE", "HEALTHY", "PORTS", "PID", "SINCE", "WHY"],
             shown.map(|task| {
-                let ports: Vec<String> = task.ports.iter().map(|port| format!("{}={}", port.name, port.number)).collect();
+                let ports: Vec<String> =
+                    task.ports.iter().map(|port| format!("{}={}", port.name, port.number)).collect();
                 let healthy = task.healthy.map(|healthy| if healthy { "yes" } else { "no" });
                 [
                     task.id.to_string(),
@@ -158,7 +178,9 @@ pub(super) async fn tasks(context: &Context, options: Tasks) -> Result<(), CliEr
 async fn kill(context: &Context, tasks: &[api::Task], wanted: &str) -> Result<(), CliError> {
     let mut live = tasks.iter().filter(|task| task.id.as_str() == wanted && !task.state.is_terminal());
     let (Some(task), None) = (live.next(), live.next()) else {
-        return Err(CliError::Usage(format!("no single running task has the id {wanted}; see `divvy tasks`")));
+        return Err(CliError::Usage(format!(
+            "no single running task has the id {wanted}; see `divvy tasks`"
+        )));
     };
     let path = format!("/api/v1/tasks/{}/{}/kill", task.framework_id, task.id);
     context.send(context.request(Method::POST, &path)).await?;
