@@ -37,6 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use divvy_proto::role::RolePath;
@@ -47,7 +49,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::rest::{BindError, Listener, Refused};
+use crate::rest::{BindError, Json, ListQuery, Listener, Refused, Waiting};
 use crate::{Actions, Framework, Handle, Offer, Scheduler, Stopped, View};
 
 /// A comment is sent after so long without an event, so that both sides notice a dead connection.
@@ -197,6 +199,34 @@ impl<S: Scheduler> Hosted<S> {
         look: impl FnOnce(&S, &View) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
         self.handle.read(move |watched, view| look(&watched.scheduler, view)).await
+    }
+
+    /// What `look` finds, or else the refusal `missing`.
+    ///
+    /// # Errors
+    /// `look` finds nothing, or the framework has stopped.
+    pub async fn find<R: Send + 'static>(
+        &self,
+        missing: impl Into<Refused>,
+        look: impl FnOnce(&S, &View) -> Option<R> + Send + 'static,
+    ) -> Result<R, Refused> {
+        self.look(look).await?.ok_or_else(|| missing.into())
+    }
+
+    /// The answer to `GET` of a list: everything, or only what waits now, where the query asks for that.
+    ///
+    /// # Errors
+    /// The query is wrong, or the framework has stopped.
+    pub async fn list<T: Serialize + Send + 'static>(
+        &self,
+        query: Result<Query<ListQuery>, QueryRejection>,
+        all: fn(&S, &View) -> Vec<T>,
+        waiting: fn(&S, &View) -> Vec<Waiting>,
+    ) -> Result<Response, Refused> {
+        Ok(match query?.waiting {
+            true => Json(self.look(waiting).await?).into_response(),
+            false => Json(self.look(all).await?).into_response(),
+        })
     }
 
     /// Changes the scheduler: whole and durable when this returns, or refused and nothing is written.

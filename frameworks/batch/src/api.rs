@@ -39,15 +39,11 @@ impl From<Refusal> for Refused {
 }
 
 async fn status_of(hosted: &Hosted<Planner>, id: JobId) -> Result<JobStatus, Refused> {
-    let name = id.to_string();
-    let status = hosted.look(move |planner, view| planner.status(&id, view)).await?;
-    Ok(status.ok_or(Refusal::NoJob(name))?)
+    hosted.find(Refusal::NoJob(id.to_string()), move |planner, view| planner.status(&id, view)).await
 }
 
 async fn summary_of(hosted: &Hosted<Planner>, id: JobId) -> Result<JobSummary, Refused> {
-    let name = id.to_string();
-    let summary = hosted.look(move |planner, view| planner.summary(&id, view)).await?;
-    Ok(summary.ok_or(Refusal::NoJob(name))?)
+    hosted.find(Refusal::NoJob(id.to_string()), move |planner, view| planner.summary(&id, view)).await
 }
 
 /// The job that a path names; text that cannot be a name is no job's.
@@ -60,11 +56,7 @@ async fn list(
     State(hosted): Api,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    let Query(ListQuery { waiting }) = query?;
-    Ok(match waiting {
-        true => Json(hosted.look(Planner::waiting).await?).into_response(),
-        false => Json(hosted.look(Planner::list).await?).into_response(),
-    })
+    hosted.list(query, Planner::list, Planner::waiting).await
 }
 
 /// What `POST /v1/jobs?dry_run=true` answers: the job as it was understood, and where its tasks could go.

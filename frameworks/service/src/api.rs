@@ -49,9 +49,7 @@ impl From<Refusal> for Refused {
 }
 
 async fn status_of(hosted: &Hosted<Planner>, id: AppId) -> Result<AppStatus, Refused> {
-    let name = id.to_string();
-    let status = hosted.look(move |planner, view| planner.status(&id, view)).await?;
-    Ok(status.ok_or(Refusal::NotFound(name))?)
+    hosted.find(Refusal::NotFound(id.to_string()), move |planner, view| planner.status(&id, view)).await
 }
 
 /// The app that a path names; text that cannot be a name is no app's.
@@ -64,11 +62,7 @@ async fn list(
     State(hosted): Api,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    let Query(ListQuery { waiting }) = query?;
-    Ok(match waiting {
-        true => Json(hosted.look(Planner::waiting).await?).into_response(),
-        false => Json(hosted.look(Planner::list).await?).into_response(),
-    })
+    hosted.list(query, Planner::list, Planner::waiting).await
 }
 
 async fn status(State(hosted): Api, Path(id): Path<String>) -> Result<Json<AppStatus>, Refused> {
