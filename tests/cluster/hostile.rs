@@ -34,6 +34,10 @@ fn a_hostile_peer_is_refused_and_harms_nobody() {
         lie(&master, before.keys().next().expect("a task")).await;
     });
 
+    let log = std::fs::read_to_string(cluster.path("master.log")).expect("a log");
+    let offences = log.lines().filter(|line| line.contains("does not speak the protocol")).count();
+    assert_eq!(offences, 1, "what follows an oversized message is not taken for more messages: {log}");
+
     assert_eq!(cluster.running(), before);
     for part in [Part::Master, Part::Agent(1), Part::Service, Part::Batch] {
         assert!(cluster.is_running(part), "{part}");

@@ -18,7 +18,7 @@ fn the_tour_of_the_readme_works_as_written() {
 
     cluster.divvy(&["service", "apply", WEB, "--wait"]).ok();
     let addresses = cluster.divvy(&["service", "endpoints", "web"]).ok();
-    let bodies: Vec<String> = addresses.lines().map(|address| get(address)).collect();
+    let bodies: Vec<String> = addresses.lines().map(get).collect();
     assert_eq!(bodies.len(), 3);
     assert!(bodies.iter().all(|body| body.starts_with("hello from web.1.")), "{bodies:?}");
 
