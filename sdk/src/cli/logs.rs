@@ -161,10 +161,14 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_the_master() {
-        let path = |which: LogArgs| which.path(&"f1-2".parse().unwrap(), &"web.1".parse().unwrap());
-        let seen = [LogArgs::default(), LogArgs { follow: true, stderr: true, tail: Some(9) }].map(path);
+        let path = |which: LogArgs, agent: Option<&str>| {
+            let agent: Option<AgentId> = agent.map(|id| id.parse().unwrap());
+            which.path(&"f1-2".parse().unwrap(), &"web.1".parse().unwrap(), agent.as_ref())
+        };
+        let all = LogArgs { follow: true, stderr: true, tail: Some(9) };
+        let seen = [path(LogArgs::default(), None), path(all, Some("a1-3"))];
         let base = "/api/v1/tasks/f1-2/web.1/logs";
-        let expected = ["?stream=stdout&follow=false", "?stream=stderr&follow=true&tail=9"];
+        let expected = ["?stream=stdout&follow=false", "?stream=stderr&follow=true&tail=9&agent=a1-3"];
         assert_eq!(seen, expected.map(|query| format!("{base}{query}")));
     }
 }
