@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::Attributes;
 use crate::ids::{AgentId, FrameworkId, Hostname, OfferId, TaskId};
+use crate::ranges::RangeSet;
 use crate::resources::Resources;
 use crate::role::RolePath;
 use crate::task::{Reason, TaskPort, TaskState};
@@ -122,8 +123,10 @@ pub struct Task {
     pub state: TaskState,
     /// Whether its health checks pass; null without checks, or before the first result.
     pub healthy: Option<bool>,
-    /// Its ports by name.
-    pub ports: Vec<TaskPort>,
+    /// Its ports.
+    pub ports: RangeSet,
+    /// Its ports by name, in the order of its spec.
+    pub named_ports: Vec<TaskPort>,
     /// What it is charged with.
     pub resources: Resources,
     /// The container's first process as the host sees it.

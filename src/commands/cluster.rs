@@ -157,7 +157,7 @@ pub(super) async fn tasks(context: &Context, options: Tasks) -> Result<(), CliEr
             ["ID", "FRAMEWORK", "HOSTNAME", "STATE", "HEALTHY", "PORTS", "PID", "SINCE", "WHY"],
             shown.map(|task| {
                 let ports: Vec<String> =
-                    task.ports.iter().map(|port| format!("{}={}", port.name, port.number)).collect();
+                    task.named_ports.iter().map(|port| format!("{}={}", port.name, port.number)).collect();
                 let healthy = task.healthy.map(|healthy| if healthy { "yes" } else { "no" });
                 [
                     task.id.to_string(),

@@ -9,6 +9,7 @@ use crate::api;
 use crate::error::Invalid;
 use crate::ids::OfferId;
 use crate::pb;
+use crate::resources::Resources;
 use crate::time::Timestamp;
 
 same_names!(api::AgentState, pb::AgentState, [Active, Recovering, Suspected, Unreachable, Gone]);
@@ -118,7 +119,7 @@ impl From<api::Task> for pb::TaskView {
             hostname: task.hostname.into(),
             state: pb::TaskState::from(task.state).into(),
             healthy: task.healthy,
-            ports: field::to_list(task.ports),
+            ports: field::to_list(task.named_ports),
             resources: Some(task.resources.into()),
             pid: task.pid,
             started_at_ms: task.started_at.map(field::time_ms),
@@ -135,6 +136,7 @@ impl TryFrom<pb::TaskView> for api::Task {
     fn try_from(wire: pb::TaskView) -> Result<Self, Invalid> {
         let started_at: Option<Timestamp> =
             wire.started_at_ms.map(|ms| field::time("started_at", ms)).transpose()?;
+        let resources: Resources = field::message("resources", wire.resources)?;
         Ok(Self {
             id: field::parsed("id", &wire.id)?,
             name: field::text("name", wire.name, limits::NAME)?,
@@ -144,8 +146,9 @@ impl TryFrom<pb::TaskView> for api::Task {
             hostname: field::parsed("hostname", &wire.hostname)?,
             state: field::known::<pb::TaskState, _>("state", wire.state)?,
             healthy: wire.healthy,
-            ports: field::list("ports", wire.ports, limits::TASK_PORTS)?,
-            resources: field::message("resources", wire.resources)?,
+            ports: resources.ports().clone(),
+            named_ports: field::list("ports", wire.ports, limits::TASK_PORTS)?,
+            resources,
             pid: wire.pid,
             started_at,
             updated_at: field::time("updated_at", wire.updated_at_ms)?,

@@ -68,7 +68,7 @@ pub(crate) fn task() -> BoxedStrategy<Task> {
         .prop_map(|(names, state, reason, message, sandbox, times, what)| {
             let (id, name, framework, framework_id, agent_id, hostname) = names;
             let (started_at, updated_at) = times;
-            let (healthy, ports, resources, pid) = what;
+            let (healthy, named_ports, resources, pid) = what;
             Task {
                 id,
                 name,
@@ -78,7 +78,8 @@ pub(crate) fn task() -> BoxedStrategy<Task> {
                 hostname,
                 state,
                 healthy,
-                ports,
+                ports: resources.ports().clone(),
+                named_ports,
                 resources,
                 pid,
                 started_at,

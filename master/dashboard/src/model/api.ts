@@ -70,7 +70,8 @@ export interface Task {
   hostname: string;
   state: TaskState;
   healthy: boolean | null;
-  ports: { name: string; number: number }[];
+  ports: Ranges;
+  named_ports: { name: string; number: number }[];
   resources: Resources;
   pid: number | null;
   started_at: string | null;

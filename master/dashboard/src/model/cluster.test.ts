@@ -42,6 +42,7 @@ const task = (id: string, state: Task["state"], updated_at = "2026-01-01T00:00:0
   state,
   healthy: null,
   ports: [],
+  named_ports: [],
   resources: resources(0.1),
   pid: null,
   started_at: null,

@@ -40,7 +40,7 @@ export function TaskPage({ framework, id }: { framework: string; id: string }) {
           ["healthy", task.healthy === null ? "not checked" : task.healthy ? "yes" : "no"],
           ["may use", `${cores(task.resources.cpus)} cores, ${bytes(task.resources.mem)}`],
           ["uses", usage === null ? null : `${bytes(usage.memory)} (at most ${bytes(usage.memory_peak)}), ${usage.pids} processes, ${cores(usage.cpu_usec / 1e6)} s of processor time`],
-          ["ports", task.ports.map((port) => `${port.name}=${port.number}`).join(", ") || null],
+          ["ports", task.named_ports.map((port) => `${port.name}=${port.number}`).join(", ") || null],
           ["pid", task.pid],
           ["started", time(task.started_at)],
           ["last change", time(task.updated_at)],
