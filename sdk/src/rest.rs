@@ -26,8 +26,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use divvy_proto::Invalid;
 use divvy_proto::api::Problem;
@@ -168,13 +169,27 @@ pub struct ListQuery {
     pub waiting: bool,
 }
 
-/// What every API answers in the same way: 404 and 405 as [`Problem`]s, 413 to bodies beyond [`MAX_BODY`]. To be called when all
-/// routes are there.
+/// What every API answers in the same way: 404 and 405 as [`Problem`]s, 413 to bodies beyond [`MAX_BODY`], 403 to pages of others.
+/// To be called when all routes are there.
 pub fn complete<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(refuse_pages))
+}
+
+/// A browser on this machine reaches loopback, so any page that it shows could try to change things here. Programs say no origin;
+/// nor does the master, which has looked at it before it passes a request on.
+async fn refuse_pages(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let is_page = headers.contains_key(ORIGIN) || site.is_some_and(|site| site != b"none");
+    if is_page && !request.method().is_safe() {
+        let reason = "a page in a browser may change things here by way of the master's address only";
+        return Refused::new(StatusCode::FORBIDDEN, reason).into_response();
+    }
+    next.run(request).await
 }
 
 async fn unknown_path(uri: Uri) -> Refused {
@@ -343,5 +358,22 @@ mod tests {
             let error = Listener::bind(address).await.unwrap_err().to_string();
             assert!(error.contains("a loopback address and a port"), "{error}");
         }
+    }
+
+    /// A form on any page can send text, without asking first.
+    #[tokio::test]
+    async fn a_page_of_others_changes_nothing() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let url = listener.url();
+        let routes = Router::new().route("/", axum::routing::post(|| async { "done" }));
+        let server = tokio::spawn(listener.serve(complete(routes), std::future::pending()));
+        let post = async |header: &'static str, value: &'static str| {
+            let request = reqwest::Client::new().post(&url).header(header, value).body("id = \"evil\"");
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(post("content-type", "text/plain").await, 200);
+        assert_eq!(post("origin", "http://evil.example").await, 403);
+        assert_eq!(post("sec-fetch-site", "cross-site").await, 403);
+        server.abort();
     }
 }

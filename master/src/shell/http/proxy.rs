@@ -178,7 +178,12 @@ async fn forward(api: &Api, target: reqwest::Url, request: Request) -> Result<Re
     let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
         || parts.headers.contains_key(header::TRANSFER_ENCODING)
         || !http_body_is_empty(&body);
-    let mut outgoing = api.proxy.request(parts.method, target).headers(end_to_end(&parts.headers));
+    let mut headers = end_to_end(&parts.headers);
+    // The guard has looked at these; a framework refuses what comes from a page itself.
+    for seen in [header::ORIGIN, HeaderName::from_static("sec-fetch-site")] {
+        headers.remove(seen);
+    }
+    let mut outgoing = api.proxy.request(parts.method, target).headers(headers);
     if has_body {
         outgoing = outgoing.body(reqwest::Body::wrap_stream(body.into_data_stream()));
     }
