@@ -79,12 +79,16 @@ fn hint(error: &StreamError, prefix: Option<&Key>) -> String {
 #[error("the framework has stopped")]
 pub struct Stopped;
 
+/// The failover timeout of a framework without a store that states none.
+const FORGETFUL_FAILOVER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A framework to be run: a scheduler, and how it introduces itself.
 pub struct Framework<S: Scheduler> {
     info: FrameworkInfo,
     scheduler: S,
     master: Option<String>,
     store: Option<(Arc<dyn Store>, String)>,
+    failover_timeout: Option<Duration>,
 }
 
 impl<S: Scheduler> fmt::Debug for Framework<S> {
@@ -109,7 +113,7 @@ impl<S: Scheduler> Framework<S> {
             url: None,
             labels: BTreeMap::new(),
         };
-        Self { info, scheduler, master: None, store: None }
+        Self { info, scheduler, master: None, store: None, failover_timeout: None }
     }
 
     /// Against the master at this address: `127.0.0.1:5050`, or with `http://`.
@@ -164,10 +168,11 @@ impl<S: Scheduler> Framework<S> {
         self
     }
 
-    /// Its tasks outlive its connection by this long; a week by default.
+    /// Its tasks outlive its connection by this long. By default a week with a store; without one, a minute: the process that
+    /// ends cannot come back for them.
     #[must_use]
     pub fn failover_timeout(mut self, timeout: Duration) -> Self {
-        self.info.failover_timeout = timeout;
+        self.failover_timeout = Some(timeout);
         self
     }
 
@@ -192,7 +197,9 @@ impl<S: Scheduler> Framework<S> {
     /// # Errors
     /// See [`Error`].
     pub async fn start(self) -> Result<Running<S>, Error> {
-        let Self { info, scheduler, master, store } = self;
+        let Self { mut info, scheduler, master, store, failover_timeout } = self;
+        let default = if store.is_some() { DEFAULT_FAILOVER_TIMEOUT } else { FORGETFUL_FAILOVER_TIMEOUT };
+        info.failover_timeout = failover_timeout.unwrap_or(default);
         let name = info.name.clone();
         let environment = std::env::var("DIVVY_MASTER").ok();
         let master = shell::endpoint(master.or(environment).as_deref().unwrap_or(DEFAULT_MASTER))?;
