@@ -8,16 +8,27 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use divvy_agent::{ResourceOverrides, UserName};
-use divvy_proto::ids::{AgentId, FrameworkId, Hostname, TaskId};
 use divvy_proto::Attributes;
+use divvy_proto::ids::{AgentId, FrameworkId, Hostname, TaskId};
 use divvy_sdk::cli::{LogArgs, Output};
 
 /// A cluster kernel: divides the resources of many machines among pluggable schedulers, fairly.
 #[derive(Debug, Parser)]
-#[command(name = "divvy", version, propagate_version = true, after_help = "Start here:\n  divvy dev\n  divvy status")]
+#[command(
+    name = "divvy",
+    version,
+    propagate_version = true,
+    after_help = "Start here:\n  divvy dev\n  divvy status"
+)]
 pub(crate) struct Cli {
     /// Address of the master.
-    #[arg(long, global = true, env = "DIVVY_MASTER", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        global = true,
+        env = "DIVVY_MASTER",
+        default_value = "127.0.0.1:5050",
+        value_name = "HOST:PORT"
+    )]
     pub(crate) master: String,
     /// How to print results.
     #[arg(short, long, global = true, env = "DIVVY_OUTPUT", value_enum, default_value = "table")]
@@ -44,7 +55,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  divvy dev --agents 5\n  curl http://127.0.0.1:5050/api/v1/status")]
     Dev(Dev),
     /// Run a master.
-    #[command(after_help = "Example:\n  divvy master --listen 127.0.0.1:5050 --data-dir /var/lib/divvy/master")]
+    #[command(
+        after_help = "Example:\n  divvy master --listen 127.0.0.1:5050 --data-dir /var/lib/divvy/master"
+    )]
     Master(Master),
     /// Run an agent on this machine.
     #[command(
@@ -52,10 +65,16 @@ pub(crate) enum Command {
     )]
     Agent(Agent),
     /// Run web apps and other services that should never end.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  divvy service apply frameworks/service/examples/web.toml --wait\n  divvy service status web"
+    )]
     Service(divvy_service::cli::Command),
     /// Run jobs that end.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  divvy batch submit frameworks/batch/examples/wordcount.toml --wait\n  divvy batch logs wordcount"
+    )]
     Batch(divvy_batch::cli::Command),
     /// Show the cluster at a glance.
     #[command(after_help = "Example:\n  divvy status\n  divvy status -o json | jq .tasks.RUNNING")]
@@ -76,13 +95,17 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  divvy roles")]
     Roles,
     /// List tasks.
-    #[command(after_help = "Example:\n  divvy tasks\n  divvy tasks --all --framework batch\n  divvy tasks kill web.1.0-1")]
+    #[command(
+        after_help = "Example:\n  divvy tasks\n  divvy tasks --all --framework batch\n  divvy tasks kill web.1.0-1"
+    )]
     Tasks(Tasks),
     /// List outstanding offers.
     #[command(after_help = "Example:\n  divvy offers")]
     Offers,
     /// Print what a task writes.
-    #[command(after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 100")]
+    #[command(
+        after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 100"
+    )]
     Logs(Logs),
     /// Print a script that completes commands in your shell.
     #[command(after_help = "Example:\n  divvy completions bash > /etc/bash_completion.d/divvy")]
@@ -164,10 +187,22 @@ pub(crate) struct Agent {
     #[arg(long, env = "DIVVY_HOSTNAME")]
     pub(crate) hostname: Option<Hostname>,
     /// What it has; what is not named is detected.
-    #[arg(long, env = "DIVVY_RESOURCES", default_value = "", value_name = "RESOURCES", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "DIVVY_RESOURCES",
+        default_value = "",
+        value_name = "RESOURCES",
+        hide_default_value = true
+    )]
     pub(crate) resources: ResourceOverrides,
     /// What else is to be said of it, for constraints.
-    #[arg(long, env = "DIVVY_ATTRIBUTES", default_value = "", value_name = "ATTRIBUTES", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "DIVVY_ATTRIBUTES",
+        default_value = "",
+        value_name = "ATTRIBUTES",
+        hide_default_value = true
+    )]
     pub(crate) attributes: Attributes,
     /// The user that tasks run as unless they name one.
     #[arg(long, env = "DIVVY_TASK_USER", default_value = "nobody")]

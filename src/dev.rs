@@ -17,60 +17,83 @@ use crate::serve::{failed, shim};
 /// Ports that the agents share out: below those that the system gives to outgoing connections.
 const PORTS: (u32, u32) = (20_000, 31_999);
 
-/// Everything that runs, in the order in which it was started.
+/// Everything that runs so far.
+#[derive(Default)]
 struct Cluster {
-    master: divvy_master::Running,
+    master: Option<divvy_master::Running>,
     agents: Vec<divvy_agent::Running>,
-    service: divvy_service::Running,
-    batch: divvy_batch::Running,
+    service: Option<divvy_service::Running>,
+    batch: Option<divvy_batch::Running>,
 }
 
 pub(crate) async fn run(options: cli::Dev) -> Result<(), CliError> {
+    if !options.listen.ip().is_loopback() {
+        return Err(CliError::Usage(format!(
+            "--listen {} reaches beyond this machine, and `divvy dev` is for this machine only: listen on 127.0.0.1, or run the \
+             parts apart (`divvy master --help`)",
+            options.listen
+        )));
+    }
     let stop = stop_signal()?;
-    let mut cluster = start(&options).await?;
-    print_line("ready");
+    let mut cluster = Cluster::default();
     let ended = tokio::select! {
-        ended = cluster.master.done() => ended.map_err(|error| CliError::Failed(error.to_string())),
+        ended = cluster.run(&options) => ended,
         () = stop => Ok(()),
     };
     eprintln!("divvy: stopping; tasks are killed");
     cluster.shutdown().await.and(ended)
 }
 
-async fn start(options: &cli::Dev) -> Result<Cluster, CliError> {
-    let store = open_store(&options.data_dir)?;
-    let data_dir = options.data_dir.canonicalize().map_err(|error| failed("cannot find the data folder")(&error))?;
-    let master = Master::start(MasterConfig::new(options.listen, store.clone())).await;
-    let master = master.map_err(|error| CliError::Failed(error.to_string()))?;
-    print_line(&format!("master      http://{0}  (API and dashboard)", master.addr()));
-    let address: MasterAddress =
-        master.addr().to_string().parse().map_err(|error: divvy_proto::Invalid| CliError::Failed(error.to_string()))?;
-    let agents = start_agents(options, &address, &data_dir).await?;
-    let service = divvy_service::serve(HostConfig::new(divvy_service::NAME, address.as_str(), store.clone())).await;
-    let service = service.map_err(|error| CliError::Failed(error.to_string()))?;
-    print_line(&format!("service     http://{}", service.addr()));
-    let batch = divvy_batch::serve(HostConfig::new(divvy_batch::NAME, address.as_str(), store)).await;
-    let batch = batch.map_err(|error| CliError::Failed(error.to_string()))?;
-    print_line(&format!("batch       http://{}", batch.addr()));
-    print_line(&format!("data        {}", data_dir.display()));
-    Ok(Cluster { master, agents, service, batch })
+fn failure(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
 }
 
-async fn start_agents(options: &cli::Dev, master: &MasterAddress, data_dir: &Path) -> Result<Vec<divvy_agent::Running>, CliError> {
-    let mut agents = Vec::new();
-    for number in 1..=options.agents {
-        let config = agent_config(number, options.agents, master, data_dir)?;
-        let agent = Agent::start(config).await.map_err(|error| CliError::Failed(error.to_string()))?;
-        print_line(&format!("agent-{number:<6}http://{}", agent.http_addr()));
-        agents.push(agent);
+impl Cluster {
+    /// Starts everything, and returns when any part has ended by itself.
+    async fn run(&mut self, options: &cli::Dev) -> Result<(), CliError> {
+        let store = open_store(&options.data_dir)?;
+        let data_dir =
+            options.data_dir.canonicalize().map_err(|error| failed("cannot find the data folder")(&error))?;
+        let master =
+            Master::start(MasterConfig::new(options.listen, store.clone())).await.map_err(failure)?;
+        let master = self.master.insert(master);
+        print_line(&format!("master      http://{0}  (API and dashboard)", master.addr()));
+        let address = master.addr().to_string().parse::<MasterAddress>().map_err(failure)?;
+        for number in 1..=options.agents {
+            let config = agent_config(number, options.agents, &address, &data_dir)?;
+            let agent = Agent::start(config).await.map_err(failure)?;
+            print_line(&format!("agent-{number:<6}http://{}", agent.http_addr()));
+            self.agents.push(agent);
+        }
+        let config = |name| HostConfig::new(name, address.as_str(), store.clone());
+        let service = divvy_service::serve(config(divvy_service::NAME)).await.map_err(failure)?;
+        print_line(&format!("service     http://{}", service.addr()));
+        let service = self.service.insert(service);
+        let batch = divvy_batch::serve(config(divvy_batch::NAME)).await.map_err(failure)?;
+        print_line(&format!("batch       http://{}", batch.addr()));
+        let batch = self.batch.insert(batch);
+        print_line(&format!("data        {}", data_dir.display()));
+        print_line("ready");
+        let agents = self.agents.iter_mut().map(|agent| Box::pin(agent.done()));
+        tokio::select! {
+            ended = master.done() => ended.map_err(failure),
+            ended = service.done() => ended.map_err(failure),
+            ended = batch.done() => ended.map_err(failure),
+            _ = futures::future::select_all(agents) => Err(failure("an agent has ended by itself; its log says why")),
+        }
     }
-    Ok(agents)
 }
 
 /// One of `count` agents: an even share of the machine, and ports of its own, as all share the loopback address.
-fn agent_config(number: u16, count: u16, master: &MasterAddress, data_dir: &Path) -> Result<AgentConfig, CliError> {
+fn agent_config(
+    number: u16,
+    count: u16,
+    master: &MasterAddress,
+    data_dir: &Path,
+) -> Result<AgentConfig, CliError> {
     let usage = |error: divvy_proto::Invalid| CliError::Usage(error.to_string());
-    let machine = divvy_agent::machine_resources(data_dir).map_err(|error| CliError::Failed(error.to_string()))?;
+    let machine =
+        divvy_agent::machine_resources(data_dir).map_err(|error| CliError::Failed(error.to_string()))?;
     let share = share_of(&machine, number, count).map_err(usage)?;
     let hostname = Hostname::new(format!("agent-{number}")).map_err(usage)?;
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
@@ -97,12 +120,17 @@ fn share_of(machine: &Resources, number: u16, count: u16) -> Result<Resources, d
 
 impl Cluster {
     /// Frameworks first, so that nothing is started again; then tasks, agents and the master. Nothing stays but files.
-    async fn shutdown(mut self) -> Result<(), CliError> {
-        self.service.shutdown().await;
-        self.batch.shutdown().await;
+    async fn shutdown(self) -> Result<(), CliError> {
+        if let Some(service) = self.service {
+            service.shutdown().await;
+        }
+        if let Some(batch) = self.batch {
+            batch.shutdown().await;
+        }
         futures::future::join_all(self.agents.into_iter().map(|agent| agent.shutdown(KillTasks::Yes))).await;
-        self.master.shutdown();
-        self.master.done().await.map_err(|error| CliError::Failed(error.to_string()))
+        let Some(mut master) = self.master else { return Ok(()) };
+        master.shutdown();
+        master.done().await.map_err(failure)
     }
 }
 

@@ -19,7 +19,8 @@ pub(crate) fn failed(what: &str) -> impl Fn(&dyn std::fmt::Display) -> CliError 
 /// # Errors
 /// The system does not say where this program is.
 pub(crate) fn shim() -> Result<Vec<OsString>, CliError> {
-    let program = std::env::current_exe().map_err(|error| failed("cannot find this program's file")(&error))?;
+    let program =
+        std::env::current_exe().map_err(|error| failed("cannot find this program's file")(&error))?;
     Ok(vec![program.into(), "shim".into()])
 }
 
@@ -66,7 +67,8 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
         Some(hostname) => hostname,
         None => system_hostname()?,
     };
-    let mut config = AgentConfig::new(options.work_dir, master, hostname, options.listen, shim()?).map_err(usage)?;
+    let mut config =
+        AgentConfig::new(options.work_dir, master, hostname, options.listen, shim()?).map_err(usage)?;
     config.advertise = options.advertise;
     config.resources = options.resources;
     config.attributes = options.attributes;
@@ -76,6 +78,8 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
 }
 
 fn system_hostname() -> Result<Hostname, CliError> {
-    let name = nix::unistd::gethostname().map_err(|error| failed("cannot read the machine's name")(&error))?;
-    Hostname::new(name.to_string_lossy()).map_err(|error| CliError::Usage(format!("{error}; name the machine with --hostname")))
+    let name =
+        nix::unistd::gethostname().map_err(|error| failed("cannot read the machine's name")(&error))?;
+    Hostname::new(name.to_string_lossy())
+        .map_err(|error| CliError::Usage(format!("{error}; name the machine with --hostname")))
 }
