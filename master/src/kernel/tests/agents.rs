@@ -59,11 +59,7 @@ fn a_silent_agent_is_suspected_then_unreachable_and_its_tasks_return_with_it() {
     story!(cluster,);
     cluster.store_is_slow = true;
     cluster.advance(secs(1));
-    story!(
-        cluster,
-        "agent 0 closed: refused: 5 pings were not answered",
-        "persist a1-0 unreachable",
-    );
+    story!(cluster, "agent 0 closed: refused: 5 pings were not answered", "persist a1-0 unreachable",);
     cluster.store_answers();
     story!(cluster, "app < t1 is UNREACHABLE: agent_unreachable", "app < failure of a1-0");
 
