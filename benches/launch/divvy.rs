@@ -18,6 +18,7 @@ const RESOURCES: &str = "--resources=cpus=32;mem=32GiB;disk=10GiB;ports=[30000-3
 
 /// A cluster of one agent.
 pub struct Cluster {
+    name: &'static str,
     runtime: tokio::runtime::Runtime,
     stream: Stream,
     /// Held offers.
@@ -37,22 +38,23 @@ struct Seen {
 }
 
 impl Cluster {
-    pub fn start() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("divvy-bench-").tempdir()?;
+    /// Starts one whose state is kept below `place`.
+    pub fn start(name: &'static str, place: &Path) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("divvy-bench-").tempdir_in(place)?;
         let at = |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
         let listen = "--listen=127.0.0.1:0";
         // Offers are held while others are measured.
         let arguments = ["master", listen, &at("data-dir", "master"), "--offer-timeout=1h"];
         let master = Divvy::start(&arguments, dir.path())?;
         let address = format!("--master={}", master.url.trim_start_matches("http://"));
-        let hostname = format!("bench-{}", std::process::id());
+        let hostname = format!("{}-{}", name.replace([' ', ','], "-"), std::process::id());
         let named = format!("--hostname={hostname}");
         let arguments = ["agent", &address, listen, &at("work-dir", "agent"), &named, RESOURCES];
         let agent = Divvy::start(&arguments, dir.path())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let stream = runtime.block_on(Stream::subscribe(&master.url, "bench-launch", "*"))?;
         let offers = BTreeSet::new();
-        Ok(Self { runtime, stream, offers, launched: 0, master, agent, hostname, _dir: dir })
+        Ok(Self { name, runtime, stream, offers, launched: 0, master, agent, hostname, _dir: dir })
     }
 
     fn cpu(&self) -> Result<Duration> {
@@ -112,7 +114,7 @@ fn note(status: &pb::TaskStatus, after: Duration, seen: &mut Seen) -> Result<()>
 
 impl Subject for Cluster {
     fn name(&self) -> String {
-        "divvy: Accept to RUNNING, to FINISHED".to_owned()
+        self.name.to_owned()
     }
 
     fn sample(&mut self) -> Result<Sample> {

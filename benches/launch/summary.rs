@@ -9,6 +9,9 @@ use crate::WIDTH;
 use crate::common::{Latency, latency, millis, per_second, print_table, ratio};
 use crate::subject::Figures;
 
+/// The subject that is compared with all others.
+pub const DIVVY: &str = "divvy";
+
 /// One line.
 #[derive(Debug, Serialize)]
 struct Line {
@@ -38,7 +41,7 @@ impl Summary {
     }
 
     pub fn print(&self, missing: &[String]) {
-        let title = "Start `busybox true`, ms (running: known to run; ended: start, run, exit)";
+        let title = "Start `busybox true`, ms (running: Accept to RUNNING, `run --detach`; ended: to FINISHED, to the end of `run`)";
         let header = [
             "subject",
             "n",
@@ -55,7 +58,7 @@ impl Summary {
         ];
         print_table(title, header, self.lines.iter().map(Line::row));
         let header = ["divvy as a ratio to", "running p50", "ended p50", "8-way /s", "CPU"];
-        let Some(divvy) = self.lines.iter().find(|line| line.name.starts_with("divvy")) else { return };
+        let Some(divvy) = self.lines.iter().find(|line| line.name == DIVVY) else { return };
         let others = self.lines.iter().filter(|line| line.name != divvy.name);
         print_table(
             "Divvy / other (times and CPU: less is better)",
