@@ -9,12 +9,12 @@ use divvy_agent::supervisor::{
     AgentRecord, Config, Effect, Input, LinkId, Record, Recovered, Supervisor, TaskRecord,
 };
 use divvy_proto::agent::{AgentInfo, AgentMessage};
-use divvy_proto::ids::Hostname;
+use divvy_proto::ids::{AgentId, Hostname};
 use divvy_proto::resources::Resources;
 use divvy_proto::task::{ExitStatus, Reason};
 use divvy_proto::time::Timestamp;
-use rand::Rng;
 
+use crate::clock::Clock;
 use crate::script::BEHAVIOUR;
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, Plant, World};
@@ -34,8 +34,19 @@ pub struct AgentNode {
     probed: BTreeSet<ContainerId>,
     pub wire: Option<u64>,
     tick_at: Option<Timestamp>,
-    written_until: Timestamp,
+    pub written_until: Timestamp,
+    clock: Clock,
+    rack: usize,
+    /// Containers from before the agent's size changed: these may be too many for it.
+    inherited: BTreeSet<ContainerId>,
 }
+
+/// The sizes that an agent may have.
+pub const SIZES: [&str; 3] = [
+    "cpus=4;mem=2GiB;ports=[31000-31019]",
+    "cpus=2;mem=1GiB;ports=[31000-31009]",
+    "cpus=1;mem=256MiB;ports=[31005-31008]",
+];
 
 /// A container that has started, whether or not anybody watches it.
 pub struct Container {
@@ -52,11 +63,11 @@ pub enum DiskWrite {
 }
 
 impl AgentNode {
-    pub fn new() -> Self {
+    pub fn new(index: usize) -> Self {
         Self {
             life: 0,
             supervisor: None,
-            total: "cpus=4;mem=2GiB;ports=[31000-31019]".parse().expect("resources"),
+            total: SIZES[0].parse().expect("resources"),
             partitioned_until: Timestamp(0),
             boot: 0,
             links: 0,
@@ -69,7 +80,37 @@ impl AgentNode {
             wire: None,
             tick_at: None,
             written_until: Timestamp(0),
+            clock: Clock::default(),
+            rack: index % 2,
+            inherited: BTreeSet::new(),
         }
+    }
+
+    pub fn id(&self) -> Option<&AgentId> {
+        self.disk_agent.as_ref().map(|agent| &agent.agent_id)
+    }
+
+    fn write(&mut self, write: &DiskWrite) {
+        match write.clone() {
+            DiskWrite::Record(_, Record::Agent(agent)) => self.disk_agent = Some(agent),
+            DiskWrite::Record(_, Record::Task(task)) => {
+                self.disk.insert(task.container.clone(), task);
+            }
+            DiskWrite::Forget(container) => {
+                self.disk.remove(&container);
+            }
+        }
+    }
+
+    pub fn resize(&mut self, size: &str) {
+        self.total = size.parse().expect("resources");
+        self.inherited = self.containers.keys().cloned().collect();
+    }
+
+    /// Whether something runs that was started by an agent of this size.
+    pub fn runs_own(&self) -> bool {
+        let mut running = self.containers.iter().filter(|(_, container)| container.exited.is_none());
+        running.any(|(id, _)| !self.inherited.contains(id))
     }
 
     pub fn running(&self) -> impl Iterator<Item = &ContainerSpec> {
@@ -87,7 +128,7 @@ impl AgentNode {
             url: format!("http://10.0.0.{index}:5051"),
             address: format!("10.0.0.{index}"),
             resources: self.total.clone(),
-            attributes: "rack=r1".parse().expect("attributes"),
+            attributes: format!("rack=r{}", self.rack).parse().expect("attributes"),
             version: "sim".to_owned(),
         };
         Config {
@@ -105,7 +146,10 @@ impl AgentNode {
         }
     }
 
-    fn recovered(&self) -> Recovered {
+    fn recovered(&self, plant: Plant) -> Recovered {
+        if plant == Plant::Amnesia {
+            return Recovered { agent: self.disk_agent.clone(), ..Recovered::default() };
+        }
         let state = |id: &ContainerId| match self.containers.get(id) {
             Some(Container { exited: Some(exited), .. }) => ContainerState::Exited(*exited),
             Some(_) => ContainerState::Running { pid: 4711 },
@@ -121,12 +165,14 @@ impl AgentNode {
 
 impl World {
     pub fn start_agent(&mut self, index: usize) -> Result<(), String> {
+        let clock = self.new_clock();
         let node = &mut self.agents[index];
         node.life += 1;
+        node.clock = clock;
         node.supervisor = Some(Supervisor::new(node.config(index)));
         node.tick_at = None;
         node.written_until = self.now;
-        let recovered = node.recovered();
+        let recovered = node.recovered(self.plant);
         self.agent_input(index, Input::Recovered(recovered))?;
         self.dial_agent(index);
         Ok(())
@@ -134,6 +180,13 @@ impl World {
 
     /// The process dies; its containers do not, but a launch that was under way goes either way.
     pub fn crash_agent(&mut self, index: usize) {
+        let life = self.agents[index].life;
+        let is_ours = |h: &Happening| matches!(h, Happening::AgentWritten { agent, life: of, .. } if *agent == index && *of == life);
+        for written in self.writes_cut_short(is_ours) {
+            if let Happening::AgentWritten { write, .. } = written {
+                self.agents[index].write(&write);
+            }
+        }
         let node = &mut self.agents[index];
         node.supervisor = None;
         node.life += 1;
@@ -155,6 +208,14 @@ impl World {
         self.crash_agent(index);
         self.agents[index].containers.clear();
         self.agents[index].boot += 1;
+    }
+
+    /// The machine is lost with all that was on it, and another takes its place. The id that nobody has any more.
+    pub fn replace_machine(&mut self, index: usize) -> Option<AgentId> {
+        self.reboot_agent(index);
+        let node = &mut self.agents[index];
+        node.disk.clear();
+        node.disk_agent.take().map(|agent| agent.agent_id)
     }
 
     fn dial_agent(&mut self, index: usize) {
@@ -184,14 +245,16 @@ impl World {
     }
 
     pub fn agent_input(&mut self, index: usize, input: Input) -> Result<(), String> {
-        let Some(supervisor) = &mut self.agents[index].supervisor else { return Ok(()) };
+        let node = &mut self.agents[index];
+        let Some(supervisor) = &mut node.supervisor else { return Ok(()) };
         let mut effects = Vec::new();
-        supervisor.handle(self.now, input, &mut effects);
+        supervisor.handle(node.clock.reads(self.now), input, &mut effects);
         for effect in effects {
             self.agent_effect(index, effect);
         }
         let node = &mut self.agents[index];
-        let due = node.supervisor.as_ref().and_then(Supervisor::next_deadline);
+        let due =
+            node.supervisor.as_ref().and_then(Supervisor::next_deadline).map(|shown| node.clock.when(shown));
         if let Some(at) = due.filter(|at| node.tick_at.is_none_or(|set| *at < set || set <= self.now)) {
             node.tick_at = Some(at);
             let life = node.life;
@@ -215,11 +278,11 @@ impl World {
             }
             Effect::Forget(container) => self.agent_writes(index, DiskWrite::Forget(container)),
             Effect::Prepare { container, .. } => {
-                let input = if self.chance(0.98) {
-                    Input::Prepared(container)
-                } else {
+                let input = if self.mishap(0.02) {
                     let message = "the artifact's server answers 500".to_owned();
                     Input::PrepareFailed { container, reason: Reason::FetchFailed, message }
+                } else {
+                    Input::Prepared(container)
                 };
                 self.agent_hears(index, 1..500, input);
             }
@@ -233,11 +296,13 @@ impl World {
             }
             Effect::Watch(container) => self.watch(index, container),
             Effect::Terminate(container) => {
+                self.told_to_stop(index, &container);
                 if self.chance(0.9) {
                     self.container_ends(index, container, 1..1000, ExitStatus::Signal(15));
                 }
             }
             Effect::Destroy(container) => {
+                self.told_to_stop(index, &container);
                 let at = self.now + self.delay(1..200);
                 let life = self.agents[index].life;
                 self.at(at, Happening::ContainerGone { agent: index, life, container });
@@ -272,30 +337,27 @@ impl World {
         let at = (self.now + self.delay(1..10)).max(self.agents[index].written_until);
         self.agents[index].written_until = at;
         let life = self.agents[index].life;
+        if let (Plant::LyingDisk, DiskWrite::Record(token, _)) = (self.plant, &write) {
+            self.agent_hears(index, 1..10, Input::Checkpointed(*token));
+            return self
+                .at(at + Duration::from_secs(20), Happening::AgentWritten { agent: index, life, write });
+        }
         self.at(at, Happening::AgentWritten { agent: index, life, write });
     }
 
     pub fn agent_written(&mut self, index: usize, write: DiskWrite) -> Result<(), String> {
-        let node = &mut self.agents[index];
+        self.agents[index].write(&write);
         match write {
-            DiskWrite::Record(token, Record::Agent(agent)) => {
-                node.disk_agent = Some(agent);
+            DiskWrite::Record(token, _) if self.plant != Plant::LyingDisk => {
                 self.agent_input(index, Input::Checkpointed(token))
             }
-            DiskWrite::Record(token, Record::Task(task)) => {
-                node.disk.insert(task.container.clone(), task);
-                self.agent_input(index, Input::Checkpointed(token))
-            }
-            DiskWrite::Forget(container) => {
-                node.disk.remove(&container);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
     pub fn container_starts(&mut self, index: usize, container: ContainerId) -> Result<(), String> {
         let Some(spec) = self.agents[index].launching.remove(&container) else { return Ok(()) };
-        if self.chance(0.02) {
+        if self.mishap(0.02) {
             let message = "no such file: /bin/serve".to_owned();
             return self.agent_input(index, Input::LaunchFailed { container, message });
         }
@@ -313,10 +375,11 @@ impl World {
                 (_, true) if self.chance(0.05) => (200_000..200_001, ExitStatus::Code(0)), // longer than its timeout
                 (_, true) => (500..60_000, ExitStatus::Code(i32::from(self.chance(0.15)))),
                 (Some("dies"), _) => (100..5000, ExitStatus::Code(1)),
-                _ if self.chance(0.1) => (1000..600_000, ExitStatus::Code(1)),
+                _ if self.mishap(0.1) => (1000..600_000, ExitStatus::Code(1)),
                 _ => (u64::MAX - 1..u64::MAX, ExitStatus::Code(0)),
             };
         self.agents[index].containers.insert(id.clone(), Container { spec, exited: None });
+        self.truth.stale = true;
         if after.start < 1_000_000 {
             self.container_ends(index, id, after, status);
         }
@@ -348,7 +411,8 @@ impl World {
         if container.exited.is_some() {
             return Ok(());
         }
-        let exited = Exited { status: Some(status), oom: None, at: self.now };
+        let exited = Exited { status: Some(status), oom: None, at: node.clock.reads(self.now) };
+        self.truth.stale = true;
         container.exited = Some(exited);
         if node.watched.contains(id) {
             return self.agent_input(index, Input::Exited { container: id.clone(), exited });
@@ -360,7 +424,7 @@ impl World {
         self.agents[index].watched.insert(container.clone());
         let exited = match self.agents[index].containers.get(&container) {
             Some(known) => known.exited,
-            None => Some(Exited { status: None, oom: None, at: self.now }),
+            None => Some(Exited { status: None, oom: None, at: self.agents[index].clock.reads(self.now) }),
         };
         if let Some(exited) = exited {
             self.agent_hears(index, 0..1, Input::Exited { container, exited });
@@ -386,7 +450,7 @@ impl World {
         let running = node.containers.get(&container).filter(|known| known.exited.is_none());
         let (Some(known), true) = (running, node.probed.contains(&container)) else { return Ok(()) };
         let sick = known.spec.env.get(BEHAVIOUR).is_some_and(|behaviour| behaviour == "sick");
-        let failed = sick || self.rng.random_bool(0.02);
+        let failed = sick || self.mishap(0.02);
         let result = if failed { Err("answered 500".to_owned()) } else { Ok(()) };
         self.probe_soon(index, container.clone(), check);
         self.agent_input(index, Input::Health { container, check, result })

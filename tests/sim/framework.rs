@@ -6,24 +6,32 @@ use std::time::Duration;
 use divvy_batch::planner::Planner as BatchPlanner;
 use divvy_proto::api::Agent;
 use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::{CallBody, FrameworkInfo, Operation};
+use divvy_proto::scheduler::{CallBody, FrameworkInfo, Operation, StreamError};
 use divvy_proto::time::Timestamp;
 use divvy_sdk::driver::{Config, Driver, Effect, Input, PersistToken, Restored};
 use divvy_sdk::{View, Write};
 use divvy_service::planner::Planner as ServicePlanner;
+use divvy_service::planner::spec::{Amount, AppSpec, Floor, UpdatePolicy};
 
-use crate::script::{BEHAVIOUR, FINE, Step};
+use crate::clock::Clock;
+use crate::guest::Guest;
+use crate::script::{BEHAVIOUR, FINE, SHOP, Step};
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, Plant, World};
 
 pub const SERVICE: usize = 0;
 pub const BATCH: usize = 1;
 
-/// A driver with one of the two planners.
+pub const GUEST: usize = 2;
+/// How many kinds there are.
+pub const FRAMEWORKS: usize = 3;
+
+/// A driver with one of the planners.
 #[allow(clippy::large_enum_variant)]
 pub enum AnyDriver {
     Service(Driver<ServicePlanner>),
     Batch(Driver<BatchPlanner>),
+    Guest(Driver<Guest>),
 }
 
 macro_rules! each {
@@ -31,6 +39,7 @@ macro_rules! each {
         match $any {
             AnyDriver::Service($driver) => $body,
             AnyDriver::Batch($driver) => $body,
+            AnyDriver::Guest($driver) => $body,
         }
     };
 }
@@ -53,21 +62,51 @@ impl AnyDriver {
     }
 }
 
+/// A process of a framework.
 #[derive(Default)]
 pub struct FrameworkNode {
+    /// Which framework: [`SERVICE`], [`BATCH`] or [`GUEST`].
+    kind: usize,
+    /// Another process has the store now: nothing that this one writes becomes durable.
+    pub fenced: bool,
+    /// The operator wants it gone: it is not started again.
+    pub dismissed: bool,
+    clock: Clock,
     pub life: u32,
     pub driver: Option<AnyDriver>,
     store: BTreeMap<String, Vec<u8>>,
     wire: Option<u64>,
     turn_due: bool,
     tick_at: Option<Timestamp>,
-    stored_until: Timestamp,
+    pub stored_until: Timestamp,
 }
 
-fn config(index: usize, life: u32) -> Config {
+impl FrameworkNode {
+    pub fn new(kind: usize) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    /// A second process with the same store.
+    fn heir(&self) -> Self {
+        let (kind, store) = (self.kind, self.store.clone());
+        Self { kind, store, dismissed: self.dismissed, ..Self::default() }
+    }
+
+    fn write(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            match write {
+                Write::Put { key, value } => self.store.insert(key, value),
+                Write::Delete { key } => self.store.remove(&key),
+            };
+        }
+    }
+}
+
+/// `seed`: another for each process.
+fn config(kind: usize, seed: u64) -> Config {
     let framework = FrameworkInfo {
         id: None,
-        name: ["service", "batch"][index].to_owned(),
+        name: ["service", "batch", "guest"][kind].to_owned(),
         user: None,
         roles: vec![RolePath::default()],
         principal: None,
@@ -75,23 +114,29 @@ fn config(index: usize, life: u32) -> Config {
         url: None,
         labels: BTreeMap::new(),
     };
-    Config { durable: true, ..Config::new(framework, u64::from(life) * 2 + index as u64) }
+    Config { durable: true, ..Config::new(framework, seed) }
 }
 
 impl World {
     pub fn start_framework(&mut self, index: usize) -> Result<(), String> {
+        if self.frameworks[index].dismissed {
+            return Ok(());
+        }
+        let (clock, seed) = (self.new_clock(), self.next_number());
         let node = &mut self.frameworks[index];
         node.life += 1;
+        node.clock = clock;
         let records = || node.store.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
         let restored =
             Restored::from_records(records()).map_err(|error| format!("framework {index}: {error}"))?;
-        let config = config(index, node.life);
+        let config = config(node.kind, seed);
         let owned = records().map(|(key, value)| (key.to_owned(), value.to_vec()));
-        node.driver = Some(match index {
+        node.driver = Some(match node.kind {
             SERVICE => {
                 let planner = ServicePlanner::restore(records()).map_err(|error| error.to_string())?;
                 AnyDriver::Service(Driver::new(config, planner, restored))
             }
+            GUEST => AnyDriver::Guest(Driver::new(config, Guest, restored)),
             _ => {
                 let planner = BatchPlanner::restore(owned).map_err(|error| error.to_string())?;
                 AnyDriver::Batch(Driver::new(config, planner, restored))
@@ -103,7 +148,34 @@ impl World {
         self.framework_input(index, Input::Tick)
     }
 
+    /// A second process of a framework starts while the first lives on, and has its store from now on. The first hears of it
+    /// from the master, or ends as soon as it misses its store.
+    pub fn take_over(&mut self, kind: usize) -> Result<(), String> {
+        let first = self.current[kind];
+        if self.frameworks[first].driver.is_none() {
+            return Ok(());
+        }
+        let heir = self.frameworks[first].heir();
+        self.frameworks[first].fenced = true;
+        let is_ours =
+            |h: &Happening| matches!(h, Happening::FrameworkWritten { framework, .. } if *framework == first);
+        let writes_fail = !self.take_from_queue(is_ours).is_empty();
+        if writes_fail || self.frameworks[first].wire.is_none() {
+            self.crash_framework(first);
+        }
+        self.frameworks.push(heir);
+        self.current[kind] = self.frameworks.len() - 1;
+        self.start_framework(self.current[kind])
+    }
+
     pub fn crash_framework(&mut self, index: usize) {
+        let (life, fenced) = (self.frameworks[index].life, self.frameworks[index].fenced);
+        let is_ours = |h: &Happening| matches!(h, Happening::FrameworkWritten { framework, life: of, .. } if *framework == index && *of == life);
+        for written in self.writes_cut_short(is_ours) {
+            if let (Happening::FrameworkWritten { writes, .. }, false) = (written, fenced) {
+                self.frameworks[index].write(writes);
+            }
+        }
         let node = &mut self.frameworks[index];
         node.driver = None;
         node.life += 1;
@@ -129,11 +201,18 @@ impl World {
         self.framework_input(index, Input::Agents(agents))
     }
 
+    pub fn tell_all_inventory(&mut self) -> Result<(), String> {
+        self.current.into_iter().try_for_each(|framework| self.tell_inventory(framework))
+    }
+
     pub fn framework_lost_wire(&mut self, index: usize, wire: u64) -> Result<(), String> {
         if self.frameworks[index].wire != Some(wire) {
             return Ok(());
         }
         self.frameworks[index].wire = None;
+        if self.frameworks[index].fenced {
+            return Ok(self.crash_framework(index));
+        }
         self.framework_input(index, Input::Disconnected)
     }
 
@@ -142,25 +221,26 @@ impl World {
     }
 
     pub fn framework_input(&mut self, index: usize, input: Input) -> Result<(), String> {
-        let Some(driver) = &mut self.frameworks[index].driver else { return Ok(()) };
+        let node = &mut self.frameworks[index];
+        let Some(driver) = &mut node.driver else { return Ok(()) };
         let mut effects = Vec::new();
-        driver.handle(self.now, input, &mut effects);
+        driver.handle(node.clock.reads(self.now), input, &mut effects);
         self.turn_soon(index);
         self.framework_effects(index, effects)
     }
 
     /// A user's wish: REST in the real thing.
-    pub fn wish(&mut self, step: Step) -> Result<(), String> {
-        let (index, now) =
-            (if matches!(step, Step::Submit(_) | Step::Cancel(_)) { BATCH } else { SERVICE }, self.now);
+    pub fn wish(&mut self, mut step: Step) -> Result<(), String> {
+        let kind = if matches!(step, Step::Submit(_) | Step::Cancel(_)) { BATCH } else { SERVICE };
+        let index = self.current[kind];
+        let now = self.frameworks[index].clock.reads(self.now);
         let mut effects = Vec::new();
-        if let Step::Apply(spec) = &step
-            && spec.task.env.get(BEHAVIOUR).is_some_and(|behaviour| behaviour != FINE)
-        {
-            self.given_bad.insert(spec.id.to_string());
+        if let Step::Apply(spec) = &mut step {
+            self.note_wish(spec);
         }
         match self.frameworks[index].driver.as_mut() {
-            None => return Ok(()), // nobody answers; the user tries again another day
+            // Nobody answers; the user tries again another day.
+            None | Some(AnyDriver::Guest(_)) => return Ok(()),
             Some(AnyDriver::Service(driver)) => {
                 let change = |planner: &mut ServicePlanner, _: &View| {
                     let actions = match step {
@@ -178,8 +258,10 @@ impl World {
             }
             Some(AnyDriver::Batch(driver)) => {
                 let change = |planner: &mut BatchPlanner, _: &View| match step {
-                    Step::Submit(spec) => ((), planner.submit(spec, now).1),
-                    Step::Cancel(id) => ((), planner.cancel(&id).1),
+                    Step::Submit(spec) => {
+                        ((), planner.submit(spec, now).map(|(_, actions)| actions).unwrap_or_default())
+                    }
+                    Step::Cancel(id) => ((), planner.cancel(&id).unwrap_or_default()),
                     _ => ((), divvy_sdk::Actions::none()),
                 };
                 driver.apply(now, change, &mut effects);
@@ -187,6 +269,16 @@ impl World {
         }
         self.turn_soon(index);
         self.framework_effects(index, effects)
+    }
+
+    fn note_wish(&mut self, spec: &mut AppSpec) {
+        if spec.task.env.get(BEHAVIOUR).is_some_and(|behaviour| behaviour != FINE) {
+            self.given_bad.insert(spec.id.to_string());
+        }
+        if self.plant == Plant::LooseBounds && spec.id.as_str() == SHOP {
+            spec.update =
+                UpdatePolicy { floor: Some(Floor::MinHealthy(Amount::Count(0))), ..spec.update.clone() };
+        }
     }
 
     fn turn_soon(&mut self, index: usize) {
@@ -198,15 +290,17 @@ impl World {
 
     pub fn framework_turn(&mut self, index: usize) -> Result<(), String> {
         self.frameworks[index].turn_due = false;
-        let Some(driver) = &mut self.frameworks[index].driver else { return Ok(()) };
+        let node = &mut self.frameworks[index];
+        let Some(driver) = &mut node.driver else { return Ok(()) };
         let mut effects = Vec::new();
-        driver.end_turn(self.now, &mut effects);
+        driver.end_turn(node.clock.reads(self.now), &mut effects);
         self.framework_effects(index, effects)
     }
 
     fn framework_effects(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), String> {
         for effect in effects {
             match effect {
+                Effect::Connect if self.frameworks[index].fenced => self.crash_framework(index),
                 Effect::Connect => {
                     self.framework_hangs_up(index);
                     let at = self.now + self.delay(1..500);
@@ -223,15 +317,34 @@ impl World {
                     }
                 }
                 Effect::Persist { token, writes } => self.framework_stores(index, token, writes),
-                Effect::Stop(error) => return Err(format!("framework {index} was stopped: {error}")),
+                Effect::Stop(error) => self.framework_stops(index, &error)?,
             }
         }
         let node = &mut self.frameworks[index];
+        self.truth.stale |= node.kind == SERVICE;
         let due = node.driver.as_ref().and_then(AnyDriver::next_deadline);
+        let due = due.map(|shown| node.clock.when(shown));
         if let Some(at) = due.filter(|at| node.tick_at.is_none_or(|set| *at < set || set <= self.now)) {
             node.tick_at = Some(at);
             let life = node.life;
             self.at(at.max(self.now), Happening::FrameworkTick { framework: index, life });
+        }
+        Ok(())
+    }
+
+    /// Only who was taken over or torn down stops.
+    fn framework_stops(&mut self, index: usize, error: &StreamError) -> Result<(), String> {
+        let (kind, fenced) = (self.frameworks[index].kind, self.frameworks[index].fenced);
+        let rival =
+            self.frameworks.iter().any(|node| node.fenced && node.kind == kind && node.driver.is_some());
+        match error {
+            StreamError::TakenOver if fenced => self.crash_framework(index),
+            // The first process came later than the second: it had just begun to subscribe.
+            StreamError::TakenOver if rival => self.crash_and_restart_framework(index),
+            StreamError::TornDown if self.frameworks[self.current[kind]].dismissed => {
+                self.crash_framework(index)
+            }
+            _ => return Err(format!("framework {index} was stopped: {error}")),
         }
         Ok(())
     }
@@ -241,7 +354,7 @@ impl World {
             Operation::Launch(tasks) => Some(tasks),
             _ => None,
         });
-        for task in launched.flatten().filter(|_| index == BATCH) {
+        for task in launched.flatten().filter(|_| self.frameworks[index].kind == BATCH) {
             self.truth.may_launch(&task.id)?;
         }
         Ok(())
@@ -254,6 +367,9 @@ impl World {
     }
 
     fn framework_stores(&mut self, index: usize, token: PersistToken, writes: Vec<Write>) {
+        if self.frameworks[index].fenced {
+            return self.crash_framework(index);
+        }
         let at = (self.now + self.delay(1..20)).max(self.frameworks[index].stored_until);
         self.frameworks[index].stored_until = at;
         let life = self.frameworks[index].life;
@@ -267,11 +383,6 @@ impl World {
     }
 
     pub fn framework_written(&mut self, index: usize, writes: Vec<Write>) {
-        for write in writes {
-            match write {
-                Write::Put { key, value } => self.frameworks[index].store.insert(key, value),
-                Write::Delete { key } => self.frameworks[index].store.remove(&key),
-            };
-        }
+        self.frameworks[index].write(writes);
     }
 }

@@ -1,21 +1,27 @@
 //! What must hold after every step, and what must hold once the cluster has healed.
 //!
-//! | property | where |
-//! |---|---|
-//! | per agent `total = available + offered + used`, nothing offered twice, every task has an owner | `Kernel::check_invariants`, after each of its steps |
-//! | containers that really run never need more than their agent has, and share no port | [`World::check_truth`], after each step |
-//! | no container starts before its launch is on disk | `World::container_starts` |
-//! | an index whose success was acknowledged is never launched again | [`Truth::may_launch`], at each Accept |
-//! | no terminal update is lost, every container has an owner, the healed cluster converges | [`World::check_healed`] |
+//! | property | where | planted fault that it finds |
+//! |---|---|---|
+//! | per agent `total = available + offered + used`, nothing offered twice, every task has an owner | `Kernel::check_invariants`, after each of its steps | (the kernel's own tests) |
+//! | containers that really run never need more than their agent has, and share no port | [`World::check_truth`], after each step | `Amnesia` |
+//! | no container starts before its launch is on disk | `World::container_starts` | `LyingDisk` |
+//! | an index whose success was acknowledged is never launched again | [`Truth::may_launch`], at each Accept | `LyingStore` |
+//! | a framework's process stops only if it was taken over or torn down | `World::framework_stops` | |
+//! | while nothing fails, an update keeps its bounds, and no published instance has been told to stop | [`World::check_bounds`], after each step | `LooseBounds` |
+//! | no terminal update is lost, every container has an owner, a framework that was torn down leaves nothing, who was taken over has ended, tasks stand where they may, the healed cluster converges | [`World::check_healed`] | `LoseTerminalUpdates` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_batch::planner::JobState;
 use divvy_proto::ids::{TaskId, UpdateId};
 use divvy_proto::task::{TaskState, TaskStatus};
-use divvy_service::api_types::AppState;
+use divvy_sdk::Constraint;
+use divvy_sdk::driver::Driver;
+use divvy_service::api_types::{AppState, AppStatus};
+use divvy_service::planner::Planner;
 
-use crate::framework::{AnyDriver, BATCH, SERVICE};
+use crate::bounds::Bounds;
+use crate::framework::{AnyDriver, BATCH, GUEST, SERVICE};
 use crate::world::World;
 
 /// What the simulation knows for certain, whatever the parts believe.
@@ -25,6 +31,9 @@ pub struct Truth {
     finished_updates: BTreeMap<UpdateId, TaskId>,
     /// `job-run.index` of each success that its framework has acknowledged.
     succeeded: BTreeSet<String>,
+    pub bounds: Bounds,
+    /// Something has changed that has to be looked at.
+    pub stale: bool,
 }
 
 /// `job-run.index` of a task id `job-run.index.attempt`.
@@ -52,15 +61,24 @@ impl Truth {
 }
 
 impl World {
-    /// Containers that run fit their agent.
-    pub fn check_truth(&self) -> Result<(), String> {
+    /// What must hold at any time.
+    pub fn check_truth(&mut self) -> Result<(), String> {
+        if !std::mem::take(&mut self.truth.stale) {
+            return Ok(());
+        }
+        self.containers_fit()?;
+        if self.nature.calm { self.check_bounds() } else { Ok(()) }
+    }
+
+    /// Containers that run fit their agent, unless they were there before it became smaller.
+    fn containers_fit(&self) -> Result<(), String> {
         for (index, node) in self.agents.iter().enumerate() {
             let cpus: i64 = node.running().map(|spec| spec.cpus.millis()).sum();
             let mem: i64 = node.running().map(|spec| spec.memory.bytes()).sum();
             let ports: Vec<&String> = node.running().filter_map(|spec| spec.env.get("PORT0")).collect();
             let distinct: BTreeSet<&&String> = ports.iter().collect();
             let fits = cpus <= node.total.cpus().millis() && mem <= node.total.mem().bytes();
-            if !fits || distinct.len() != ports.len() {
+            if (!fits && node.runs_own()) || distinct.len() != ports.len() {
                 return Err(format!(
                     "agent {index} runs more than it has: {cpus} millicpus, {mem} bytes, ports {ports:?}"
                 ));
@@ -77,11 +95,22 @@ impl World {
             .flat_map(|node| node.running().filter_map(|spec| spec.env.get("DIVVY_TASK_ID").cloned()))
             .collect();
         let mut wanted: BTreeSet<String> = BTreeSet::new();
-        for node in &self.frameworks {
-            let Some(driver) = &node.driver else { return Err("a framework is down".to_owned()) };
+        if self.errands > 0 {
+            return Err(format!("the operator waits for {} things", self.errands));
+        }
+        for (kind, index) in self.current.into_iter().enumerate() {
+            let Some(driver) = &self.frameworks[index].driver else {
+                if kind == GUEST {
+                    continue;
+                } // torn down
+                return Err(format!("framework {index} is down"));
+            };
             wanted.extend(
                 driver.view().tasks().filter(|task| task.is_live()).map(|task| task.id().to_string()),
             );
+        }
+        if let Some(index) = self.frameworks.iter().position(|node| node.fenced && node.driver.is_some()) {
+            return Err(format!("framework {index} was taken over, and lives on"));
         }
         if running != wanted {
             let (lost, stray): (Vec<_>, Vec<_>) =
@@ -121,7 +150,9 @@ impl World {
     }
 
     fn jobs_have_ended(&self) -> Result<(), String> {
-        let Some(AnyDriver::Batch(driver)) = &self.frameworks[BATCH].driver else { return Ok(()) };
+        let Some(AnyDriver::Batch(driver)) = &self.frameworks[self.current[BATCH]].driver else {
+            return Ok(());
+        };
         let waiting: Vec<_> =
             driver.scheduler().list(driver.view()).into_iter().filter(|job| !job.state.has_ended()).collect();
         match waiting.first() {
@@ -134,7 +165,9 @@ impl World {
 
     /// A job that succeeded has succeeded in every index.
     fn results_are_whole(&self) -> Result<(), String> {
-        let Some(AnyDriver::Batch(driver)) = &self.frameworks[BATCH].driver else { return Ok(()) };
+        let Some(AnyDriver::Batch(driver)) = &self.frameworks[self.current[BATCH]].driver else {
+            return Ok(());
+        };
         let jobs = driver.scheduler().list(driver.view());
         let torn = jobs.iter().find(|job| {
             (job.state == JobState::Succeeded) != (job.counts.failed + job.counts.cancelled == 0)
@@ -143,14 +176,16 @@ impl World {
     }
 
     /// An app runs, or its deployment has failed and says why. One that was ever given a bad version may have gone back to just
-    /// that one: then it says why it waits.
+    /// that one, and one with constraints may have lost the agents that it needs: then it says why it waits.
     fn apps_are_settled(&self) -> Result<(), String> {
-        let Some(AnyDriver::Service(driver)) = &self.frameworks[SERVICE].driver else { return Ok(()) };
+        let Some(AnyDriver::Service(driver)) = &self.frameworks[self.current[SERVICE]].driver else {
+            return Ok(());
+        };
         for app in driver.scheduler().list(driver.view()) {
             let settled = match app.state {
-                AppState::Running => app.healthy == app.instances,
+                AppState::Running => app.healthy == app.instances && self.is_placed_rightly(driver, &app),
                 AppState::Failed => app.deployment.reason.is_some(),
-                AppState::Degraded => self.given_bad.contains(&app.id) && app.waiting.is_some(),
+                AppState::Degraded => app.waiting.is_some() && self.may_lack_instances(driver, &app),
                 AppState::Deploying => false,
             };
             if !settled {
@@ -162,4 +197,34 @@ impl World {
         }
         Ok(())
     }
+
+    /// Not all agents are what they were, or not every version works.
+    fn may_lack_instances(&self, driver: &Driver<Planner>, app: &AppStatus) -> bool {
+        self.given_bad.contains(&app.id) || !constraints(driver, app).is_empty()
+    }
+
+    /// An app's tasks stand where its constraints allow it.
+    fn is_placed_rightly(&self, driver: &Driver<Planner>, app: &AppStatus) -> bool {
+        let rack = |hostname: &str| {
+            let agent = driver.view().agents().find(|agent| agent.hostname.as_str() == hostname);
+            agent.and_then(|agent| agent.attributes.get("rack")).map(ToString::to_string)
+        };
+        let live = || app.tasks.iter().filter(|task| task.healthy);
+        constraints(driver, app).iter().all(|constraint| match constraint {
+            Constraint::Unique { .. } => {
+                let hostnames: BTreeSet<_> = live().map(|task| &task.hostname).collect();
+                hostnames.len() == live().count()
+            }
+            Constraint::Like { .. } => {
+                live().all(|task| rack(task.hostname.as_str()).as_deref() == Some("r1"))
+            }
+            Constraint::Spread { .. } => true, // held at each launch; what ends later leaves it uneven
+        })
+    }
+}
+
+fn constraints<'a>(driver: &'a Driver<Planner>, app: &AppStatus) -> &'a [Constraint] {
+    let id = app.id.parse().ok();
+    let spec = id.and_then(|id| driver.scheduler().spec(&id).ok());
+    spec.map_or(&[], |(spec, _)| &spec.task.constraints)
 }

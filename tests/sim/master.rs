@@ -9,6 +9,7 @@ use divvy_proto::ids::Epoch;
 use divvy_proto::scheduler::Event;
 use divvy_proto::time::Timestamp;
 
+use crate::clock::Clock;
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, World};
 
@@ -21,7 +22,8 @@ pub struct MasterNode {
     epoch: u32,
     turn_due: bool,
     tick_at: Option<Timestamp>,
-    stored_until: Timestamp,
+    pub stored_until: Timestamp,
+    clock: Clock,
 }
 
 fn config(epoch: u32) -> Config {
@@ -47,8 +49,10 @@ impl World {
     pub fn start_master(&mut self) -> Result<(), String> {
         self.master.life += 1;
         self.master.epoch += 1;
+        self.master.clock = self.new_clock();
         let records = self.master.registry.values().cloned();
-        self.master.kernel = Some(Kernel::recover(config(self.master.epoch), records, self.now));
+        let now = self.master.clock.reads(self.now);
+        self.master.kernel = Some(Kernel::recover(config(self.master.epoch), records, now));
         self.master.tick_at = None;
         self.master.turn_due = false;
         self.master.stored_until = self.now;
@@ -56,6 +60,13 @@ impl World {
     }
 
     pub fn crash_master(&mut self) {
+        let life = self.master.life;
+        let is_ours = |h: &Happening| matches!(h, Happening::MasterStored { life: of, .. } if *of == life);
+        for written in self.writes_cut_short(is_ours) {
+            if let Happening::MasterStored { changes, .. } = written {
+                self.master_writes(changes);
+            }
+        }
         self.master.kernel = None;
         self.master.life += 1;
         for wire in self.wires_up(|_| true) {
@@ -66,24 +77,31 @@ impl World {
     pub fn master_input(&mut self, input: Input) -> Result<(), String> {
         let Some(kernel) = &mut self.master.kernel else { return Ok(()) };
         let mut effects = Vec::new();
-        kernel.handle(self.now, input, &mut effects);
+        kernel.handle(self.master.clock.reads(self.now), input, &mut effects);
+        kernel.check_invariants().map_err(|broken| format!("kernel: {broken}"))?;
         // What comes within the same millisecond is one batch, as in the shell.
         if !std::mem::replace(&mut self.master.turn_due, true) {
             let life = self.master.life;
             self.at(self.now, Happening::MasterTurn { life });
         }
-        self.master_effects(effects)
+        self.master_effects(effects);
+        Ok(())
     }
 
     pub fn master_turn(&mut self) -> Result<(), String> {
         let Some(kernel) = &mut self.master.kernel else { return Ok(()) };
         self.master.turn_due = false;
         let mut effects = Vec::new();
-        kernel.end_turn(self.now, &mut effects);
-        self.master_effects(effects)
+        kernel.end_turn(self.master.clock.reads(self.now), &mut effects);
+        if !cfg!(debug_assertions) {
+            // In debug builds the kernel has just done so itself.
+            kernel.check_invariants().map_err(|broken| format!("kernel: {broken}"))?;
+        }
+        self.master_effects(effects);
+        Ok(())
     }
 
-    fn master_effects(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+    fn master_effects(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::ToAgent { link, message } => self.send(link.0, End::Peer, Parcel::ToAgent(message)),
@@ -96,8 +114,7 @@ impl World {
             }
         }
         if let Some(kernel) = &self.master.kernel {
-            kernel.check_invariants().map_err(|broken| format!("kernel: {broken}"))?;
-            let due = kernel.next_deadline();
+            let due = kernel.next_deadline().map(|shown| self.master.clock.when(shown));
             if let Some(at) =
                 due.filter(|at| self.master.tick_at.is_none_or(|set| *at < set || set <= self.now))
             {
@@ -106,7 +123,6 @@ impl World {
                 self.at(at.max(self.now), Happening::MasterTick { life });
             }
         }
-        Ok(())
     }
 
     fn close(&mut self, link: LinkId, error: divvy_proto::scheduler::StreamError) {
@@ -127,9 +143,13 @@ impl World {
     }
 
     pub fn master_stored(&mut self, token: PersistToken, changes: Vec<RegistryChange>) -> Result<(), String> {
+        self.master_writes(changes);
+        self.master_input(Input::Persisted(token))
+    }
+
+    fn master_writes(&mut self, changes: Vec<RegistryChange>) {
         for change in changes {
             self.master.registry.insert(key(&change), change);
         }
-        self.master_input(Input::Persisted(token))
     }
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use divvy_batch::planner::{JobId, JobSpec};
 use divvy_proto::quantity::{Bytes, Cpus};
-use divvy_sdk::{HealthSpec, ProbeSpec, TaskSpec};
-use divvy_service::planner::spec::{AppId, AppSpec};
+use divvy_sdk::{Constraint, HealthSpec, ProbeSpec, TaskSpec};
+use divvy_service::planner::spec::{Amount, AppId, AppSpec, Floor, UpdatePolicy};
 use rand::Rng;
 use rand::rngs::SmallRng;
+
+use crate::framework::{BATCH, GUEST, SERVICE};
 
 /// How long everything goes wrong.
 pub const TROUBLE: Duration = Duration::from_secs(600);
@@ -17,6 +19,20 @@ pub const BEHAVIOUR: &str = "BEHAVIOUR";
 
 /// The behaviour of a version that works.
 pub const FINE: &str = "fine";
+
+/// The app whose updates must keep their bounds.
+pub const SHOP: &str = "shop";
+
+/// What kind of history a seed tells.
+#[derive(Debug, Clone)]
+pub struct Nature {
+    /// Nothing fails. Then an update must keep its bounds at every moment.
+    pub calm: bool,
+    /// Processes start with clocks that differ by minutes.
+    pub clocks_err: bool,
+    /// How many instances of the shop, and how they are replaced.
+    pub shop: (u32, UpdatePolicy),
+}
 
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)]
@@ -30,21 +46,63 @@ pub enum Step {
     CrashMaster,
     CrashAgent(usize),
     RebootAgent(usize),
+    /// It comes back with more or less than it had.
+    ResizeAgent(usize),
+    /// The machine and its disk are lost; another takes its place. The operator declares the agent gone after a while.
+    ReplaceMachine(usize, Duration),
     PartitionAgent(usize, Duration),
     CrashFramework(usize),
+    /// A second process of a framework starts while the first lives on.
+    TakeOver(usize),
+    DismissGuest,
+    KillSomeTask,
+    /// Nothing becomes durable for a while.
+    StallStore(Store, Duration),
     CutWire,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Store {
+    Master,
+    Agent(usize),
+    Framework(usize),
 }
 
 pub const AGENTS: usize = 4;
 const APPS: [&str; 2] = ["web", "api"];
 
-pub fn script(rng: &mut SmallRng) -> Vec<(Duration, Step)> {
-    let mut steps = vec![(Duration::from_secs(1), apply(rng, "web", FINE))];
-    for _ in 0..rng.random_range(4..12) {
-        steps.push((moment(rng), wish(rng)));
+type Moments = Vec<(Duration, Step)>;
+
+pub fn nature(rng: &mut SmallRng) -> Nature {
+    let instances = rng.random_range(1..5);
+    let floor = match rng.random_range(0..3) {
+        0 => None,
+        1 => Some(Floor::MaxUnavailable(Amount::Count(rng.random_range(0..instances)))),
+        _ => Some(Floor::MinHealthy(Amount::Percent(rng.random_range(0..=100)))),
+    };
+    let max_surge = Amount::Count(rng.random_range(0..3));
+    let mut policy = UpdatePolicy { floor, max_surge, ..UpdatePolicy::default() };
+    if policy.check(instances).is_err() {
+        policy.max_surge = Amount::Count(1);
     }
-    for _ in 0..rng.random_range(3..15) {
-        steps.push((moment(rng), fault(rng)));
+    let calm = rng.random_bool(0.2);
+    Nature { calm, clocks_err: !calm && rng.random_bool(0.4), shop: (instances, policy) }
+}
+
+pub fn script(nature: &Nature, rng: &mut SmallRng) -> Moments {
+    let mut steps = vec![(Duration::from_secs(1), apply(nature, rng, "web", FINE))];
+    for _ in 0..rng.random_range(4..12) {
+        steps.push((moment(rng), wish(nature, rng)));
+    }
+    update_shop(nature, rng, &mut steps);
+    if rng.random_bool(0.2) {
+        many_small_jobs(rng, &mut steps);
+    }
+    if !nature.calm {
+        for _ in 0..rng.random_range(3..15) {
+            let at = moment(rng);
+            fault(rng, at, &mut steps);
+        }
     }
     steps.sort_by_key(|(at, _)| *at);
     steps
@@ -54,39 +112,79 @@ fn moment(rng: &mut SmallRng) -> Duration {
     Duration::from_millis(rng.random_range(2_000..TROUBLE.as_millis() as u64))
 }
 
-fn wish(rng: &mut SmallRng) -> Step {
+fn app_id(app: &str) -> AppId {
+    app.parse().expect("an app's name")
+}
+
+fn wish(nature: &Nature, rng: &mut SmallRng) -> Step {
     let app = APPS[rng.random_range(0..APPS.len())];
-    let id = app.parse::<AppId>().expect("an app's name");
+    let bad = |behaviour| if nature.calm { FINE } else { behaviour };
     match rng.random_range(0..10) {
-        0..3 => apply(rng, app, FINE),
-        3 => apply(rng, app, "dies"),
-        4 => apply(rng, app, "sick"),
-        5 => Step::Scale(id, rng.random_range(0..6)),
-        6 => Step::Restart(id),
-        7 => Step::Remove(id),
+        0..3 => apply(nature, rng, app, FINE),
+        3 => apply(nature, rng, app, bad("dies")),
+        4 => apply(nature, rng, app, bad("sick")),
+        5 => Step::Scale(app_id(app), rng.random_range(0..6)),
+        6 => Step::Restart(app_id(app)),
+        7 => Step::Remove(app_id(app)),
         8 => Step::Cancel(job_id(rng.random_range(0..3))),
-        _ => submit(rng),
+        _ => submit(rng, 0..3, 15),
     }
 }
 
-fn fault(rng: &mut SmallRng) -> Step {
+fn update_shop(nature: &Nature, rng: &mut SmallRng, steps: &mut Moments) {
+    steps.push((Duration::from_secs(1), apply(nature, rng, SHOP, FINE)));
+    for _ in 0..rng.random_range(0..4) {
+        let again = match rng.random_bool(0.3) {
+            true => Step::Restart(app_id(SHOP)),
+            false => apply(nature, rng, SHOP, FINE),
+        };
+        steps.push((moment(rng), again));
+    }
+}
+
+fn many_small_jobs(rng: &mut SmallRng, steps: &mut Moments) {
+    let at = moment(rng);
+    for number in 100..rng.random_range(110..130) {
+        steps.push((at, submit(rng, number..number + 1, 3)));
+    }
+}
+
+fn fault(rng: &mut SmallRng, at: Duration, steps: &mut Moments) {
     let agent = rng.random_range(0..AGENTS);
-    match rng.random_range(0..12) {
+    let framework = [SERVICE, BATCH, SERVICE, BATCH, GUEST][rng.random_range(0..5)];
+    let seconds = |rng: &mut SmallRng, range| Duration::from_secs(rng.random_range(range));
+    let step = match rng.random_range(0..22) {
         0 => Step::CrashMaster,
         1..4 => Step::CrashAgent(agent),
         4 => Step::RebootAgent(agent),
-        5..7 => Step::PartitionAgent(agent, Duration::from_secs(rng.random_range(1..180))),
-        7..9 => Step::CrashFramework(rng.random_range(0..2)),
+        5 => Step::ResizeAgent(agent),
+        6 => Step::ReplaceMachine(agent, seconds(rng, 0..200)),
+        7..9 => Step::PartitionAgent(agent, seconds(rng, 1..180)),
+        9 => {
+            // A master fails over while an agent is away.
+            steps.push((at, Step::PartitionAgent(agent, seconds(rng, 30..180))));
+            steps.push((at + seconds(rng, 0..60), Step::CrashMaster));
+            return;
+        }
+        10..12 => Step::CrashFramework(framework),
+        12..14 => Step::TakeOver(framework),
+        14 => Step::DismissGuest,
+        15..17 => Step::KillSomeTask,
+        17 => Step::StallStore(Store::Master, seconds(rng, 1..20)),
+        18 => Step::StallStore(Store::Agent(agent), seconds(rng, 1..20)),
+        19 => Step::StallStore(Store::Framework(framework), seconds(rng, 1..20)),
         _ => Step::CutWire,
-    }
+    };
+    steps.push((at, step));
 }
 
-fn apply(rng: &mut SmallRng, id: &str, behaviour: &str) -> Step {
+fn apply(nature: &Nature, rng: &mut SmallRng, id: &str, behaviour: &str) -> Step {
     let mut task = TaskSpec::shell("serve")
         .named(id)
         .cpus(Cpus::from_millis(500).expect("cpus"))
         .mem(Bytes::mib(64))
         .port("http")
+        .env("APP", id)
         .env(BEHAVIOUR, behaviour)
         .env("VERSION", rng.random_range(0..1000).to_string());
     let second = Duration::from_secs(1);
@@ -98,21 +196,39 @@ fn apply(rng: &mut SmallRng, id: &str, behaviour: &str) -> Step {
         grace: 10 * second,
         failures: 3,
     });
-    let mut spec = AppSpec::new(id.parse::<AppId>().expect("an app's name"), rng.random_range(1..6), task);
+    if id != SHOP {
+        task.constraints = constraints(rng);
+    }
+    let mut spec = AppSpec::new(app_id(id), rng.random_range(1..6), task);
+    if id == SHOP {
+        (spec.instances, spec.update) = nature.shop.clone();
+    }
     spec.update.progress_deadline = Duration::from_secs(120);
     Step::Apply(spec)
+}
+
+/// Agents have the racks r0 and r1.
+fn constraints(rng: &mut SmallRng) -> Vec<Constraint> {
+    let (hostname, rack) = ("hostname".to_owned(), "rack".to_owned());
+    match rng.random_range(0..8) {
+        0 => vec![Constraint::Unique { attribute: hostname }],
+        1 => vec![Constraint::Like { attribute: rack, pattern: "*1".to_owned() }],
+        2 => vec![Constraint::Spread { attribute: rack }],
+        3 => vec![Constraint::Unique { attribute: hostname }, Constraint::Spread { attribute: rack }],
+        _ => Vec::new(),
+    }
 }
 
 fn job_id(number: u32) -> JobId {
     format!("job{number}").parse::<JobId>().expect("a job's name")
 }
 
-fn submit(rng: &mut SmallRng) -> Step {
+fn submit(rng: &mut SmallRng, numbers: std::ops::Range<u32>, most: u32) -> Step {
     let task =
         TaskSpec::shell("work").named("work").cpus(Cpus::from_millis(250).expect("cpus")).mem(Bytes::mib(32));
     Step::Submit(JobSpec {
-        id: job_id(rng.random_range(0..3)),
-        count: rng.random_range(1..15),
+        id: job_id(rng.random_range(numbers)),
+        count: rng.random_range(1..most),
         retries: rng.random_range(0..4),
         backoff: Duration::from_secs(2),
         timeout: Some(Duration::from_secs(90)),

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use divvy_agent::container::ContainerId;
 use divvy_agent::supervisor;
-use divvy_master::kernel::{self, LinkId, PersistToken, RegistryChange};
-use divvy_proto::agent::MasterMessage;
+use divvy_master::kernel::{self, PersistToken, RegistryChange};
 use divvy_proto::task::ExitStatus;
 use divvy_proto::time::Timestamp;
 use divvy_sdk::driver;
@@ -16,11 +15,12 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::agent::{AgentNode, DiskWrite};
-use crate::framework::FrameworkNode;
+use crate::framework::{FRAMEWORKS, FrameworkNode, GUEST};
 use crate::invariants::Truth;
 use crate::master::MasterNode;
-use crate::script::{AGENTS, Step, TROUBLE};
-use crate::wire::{End, Parcel, Peer, Wire};
+use crate::operator::Errand;
+use crate::script::{self, AGENTS, Nature, Step, TROUBLE};
+use crate::wire::{End, Parcel, Wire};
 
 /// A fault that the simulation must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub enum Plant {
     LyingStore,
     /// What agents say about a task's end never arrives.
     LoseTerminalUpdates,
+    /// Agents are told that checkpoints are durable some seconds before they are.
+    LyingDisk,
+    /// An agent that starts again knows nothing of its containers.
+    Amnesia,
+    /// The shop is updated with other bounds than those that are checked.
+    LooseBounds,
 }
 
 /// Something that is going to happen, unless the life that it belongs to has ended.
@@ -37,43 +43,134 @@ pub enum Plant {
 #[allow(clippy::large_enum_variant)]
 pub enum Happening {
     Step(Step),
-    Arrive { wire: u64, at: End, parcel: Parcel },
-    Notice { wire: u64, at: End },
-    HangUp { wire: u64 },
-    StartMaster { life: u32 },
-    MasterTurn { life: u32 },
-    MasterTick { life: u32 },
-    MasterStored { life: u32, token: PersistToken, changes: Vec<RegistryChange> },
-    StartAgent { agent: usize, life: u32 },
-    AgentDial { agent: usize, life: u32 },
-    AgentTick { agent: usize, life: u32 },
-    AgentInput { agent: usize, life: u32, input: supervisor::Input },
-    AgentWritten { agent: usize, life: u32, write: DiskWrite },
-    ContainerStarts { agent: usize, life: u32, container: ContainerId },
-    ContainerExits { agent: usize, boot: u32, container: ContainerId, status: ExitStatus },
-    ContainerGone { agent: usize, life: u32, container: ContainerId },
-    Probe { agent: usize, life: u32, container: ContainerId, check: usize },
-    StartFramework { framework: usize, life: u32 },
-    FrameworkOpens { framework: usize, life: u32 },
-    FrameworkTurn { framework: usize, life: u32 },
-    FrameworkTick { framework: usize, life: u32 },
-    FrameworkWritten { framework: usize, life: u32, writes: Vec<divvy_sdk::Write> },
-    FrameworkPersisted { framework: usize, life: u32, token: driver::PersistToken },
+    Arrive {
+        wire: u64,
+        at: End,
+        parcel: Parcel,
+    },
+    Notice {
+        wire: u64,
+        at: End,
+    },
+    HangUp {
+        wire: u64,
+    },
+    StartMaster {
+        life: u32,
+    },
+    MasterTurn {
+        life: u32,
+    },
+    MasterTick {
+        life: u32,
+    },
+    MasterStored {
+        life: u32,
+        token: PersistToken,
+        changes: Vec<RegistryChange>,
+    },
+    StartAgent {
+        agent: usize,
+        life: u32,
+    },
+    AgentDial {
+        agent: usize,
+        life: u32,
+    },
+    AgentTick {
+        agent: usize,
+        life: u32,
+    },
+    AgentInput {
+        agent: usize,
+        life: u32,
+        input: supervisor::Input,
+    },
+    AgentWritten {
+        agent: usize,
+        life: u32,
+        write: DiskWrite,
+    },
+    ContainerStarts {
+        agent: usize,
+        life: u32,
+        container: ContainerId,
+    },
+    ContainerExits {
+        agent: usize,
+        boot: u32,
+        container: ContainerId,
+        status: ExitStatus,
+    },
+    ContainerGone {
+        agent: usize,
+        life: u32,
+        container: ContainerId,
+    },
+    Probe {
+        agent: usize,
+        life: u32,
+        container: ContainerId,
+        check: usize,
+    },
+    StartFramework {
+        framework: usize,
+        life: u32,
+    },
+    FrameworkOpens {
+        framework: usize,
+        life: u32,
+    },
+    FrameworkTurn {
+        framework: usize,
+        life: u32,
+    },
+    FrameworkTick {
+        framework: usize,
+        life: u32,
+    },
+    FrameworkWritten {
+        framework: usize,
+        life: u32,
+        writes: Vec<divvy_sdk::Write>,
+    },
+    FrameworkPersisted {
+        framework: usize,
+        life: u32,
+        token: driver::PersistToken,
+    },
+    Operator(Errand),
+    /// `Operator.Watch` tells the frameworks of an agent that has come.
+    Inventory,
+}
+
+/// What becomes of a line about each step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    Nothing,
+    /// It counts towards [`World::trace`].
+    Traced,
+    Printed,
 }
 
 pub struct World {
     pub now: Timestamp,
     pub rng: SmallRng,
     pub plant: Plant,
-    /// Print every step.
-    pub tell: bool,
+    pub nature: Nature,
+    pub telling: Telling,
     pub master: MasterNode,
     pub agents: Vec<AgentNode>,
+    /// Every process of a framework that ever was.
     pub frameworks: Vec<FrameworkNode>,
+    /// The latest process of each framework.
+    pub current: [usize; FRAMEWORKS],
     pub wires: BTreeMap<u64, Wire>,
     pub truth: Truth,
     /// Apps that were ever given a version that does not work.
     pub given_bad: BTreeSet<String>,
+    /// What the operator is still after.
+    pub errands: usize,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     made: u64,
     trace: DefaultHasher,
@@ -83,18 +180,23 @@ pub struct World {
 const HEALING: Duration = Duration::from_secs(3600);
 
 impl World {
-    pub fn new(seed: u64, plant: Plant) -> Self {
+    pub fn new(seed: u64, plant: Plant, telling: Telling) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let nature = script::nature(&mut rng);
         Self {
             now: Timestamp(1_800_000_000_000),
-            rng: SmallRng::seed_from_u64(seed),
+            rng,
             plant,
-            tell: false,
+            nature,
+            telling,
             master: MasterNode::default(),
-            agents: (0..AGENTS).map(|_| AgentNode::new()).collect(),
-            frameworks: (0..2).map(|_| FrameworkNode::default()).collect(),
+            agents: (0..AGENTS).map(AgentNode::new).collect(),
+            frameworks: (0..FRAMEWORKS).map(FrameworkNode::new).collect(),
+            current: std::array::from_fn(|kind| kind),
             wires: BTreeMap::new(),
             truth: Truth::default(),
             given_bad: BTreeSet::new(),
+            errands: 0,
             queue: BTreeMap::new(),
             made: 0,
             trace: DefaultHasher::new(),
@@ -111,10 +213,11 @@ impl World {
         self.trace.finish()
     }
 
-    pub fn live_through(&mut self, steps: Vec<(Duration, Step)>) -> Result<(), String> {
+    pub fn live_through_trouble(&mut self) -> Result<(), String> {
+        let steps = script::script(&self.nature.clone(), &mut self.rng());
         self.start_master()?;
         (0..AGENTS).try_for_each(|agent| self.start_agent(agent))?;
-        (0..2).try_for_each(|framework| self.start_framework(framework))?;
+        (0..FRAMEWORKS).try_for_each(|framework| self.start_framework(framework))?;
         let start = self.now;
         for (at, step) in steps {
             self.at(start + at, Happening::Step(step));
@@ -128,12 +231,16 @@ impl World {
         for node in &mut self.agents {
             node.partitioned_until = Timestamp(0);
         }
+        if !self.frameworks[self.current[GUEST]].dismissed {
+            self.step(Step::DismissGuest)?;
+        }
         let end = self.now + HEALING;
         let mut last = Ok(());
         while self.now < end {
             let next = self.now + Duration::from_secs(20);
             self.run_until(next)?;
-            (0..2).try_for_each(|framework| self.tell_inventory(framework))?;
+            self.bury_unknown_agents();
+            self.tell_all_inventory()?;
             last = self.check_healed();
             if last.is_ok() {
                 return Ok(());
@@ -156,9 +263,12 @@ impl World {
     }
 
     fn record(&mut self, happening: &Happening) {
+        if self.telling == Telling::Nothing {
+            return; // most of a history's time went into these lines
+        }
         let line = format!("{} {happening:?}", self.now.0);
         line.hash(&mut self.trace);
-        if self.tell {
+        if self.telling == Telling::Printed {
             println!("{line}");
         }
     }
@@ -196,6 +306,8 @@ impl World {
             H::FrameworkPersisted { framework, token, .. } => {
                 self.framework_input(framework, driver::Input::Persisted(token))
             }
+            H::Operator(errand) => self.operator_asks(errand),
+            H::Inventory => self.tell_all_inventory(),
         }
     }
 
@@ -218,58 +330,37 @@ impl World {
             H::StartFramework { framework, life }
             | H::FrameworkOpens { framework, life }
             | H::FrameworkTurn { framework, life }
-            | H::FrameworkTick { framework, life }
-            | H::FrameworkWritten { framework, life, .. }
-            | H::FrameworkPersisted { framework, life, .. } => *life == self.frameworks[*framework].life,
+            | H::FrameworkTick { framework, life } => *life == self.frameworks[*framework].life,
+            H::FrameworkWritten { framework, life, .. } | H::FrameworkPersisted { framework, life, .. } => {
+                let node = &self.frameworks[*framework];
+                *life == node.life && !node.fenced
+            }
             H::Step(_)
             | H::Arrive { .. }
             | H::Notice { .. }
             | H::HangUp { .. }
+            | H::Operator(_)
+            | H::Inventory
             | H::ContainerExits { .. } => true,
         }
     }
 
-    fn step(&mut self, step: Step) -> Result<(), String> {
-        match step {
-            Step::CrashMaster => {
-                self.crash_master();
-                let (at, life) = (self.now + self.delay(100..30_000), self.master.life);
-                self.at(at, Happening::StartMaster { life });
-            }
-            Step::CrashAgent(agent) | Step::RebootAgent(agent) => {
-                match step {
-                    Step::RebootAgent(_) => self.reboot_agent(agent),
-                    _ => self.crash_agent(agent),
-                }
-                let (at, life) = (self.now + self.delay(100..120_000), self.agents[agent].life);
-                self.at(at, Happening::StartAgent { agent, life });
-            }
-            Step::PartitionAgent(agent, time) => {
-                self.agents[agent].partitioned_until = self.now + time;
-                if let Some(wire) = self.agents[agent].wire {
-                    self.cut(wire);
-                }
-            }
-            Step::CrashFramework(framework) => {
-                self.crash_framework(framework);
-                let (at, life) = (self.now + self.delay(100..60_000), self.frameworks[framework].life);
-                self.at(at, Happening::StartFramework { framework, life });
-            }
-            Step::CutWire => {
-                let up = self.wires_up(|_| true);
-                if !up.is_empty() {
-                    let chosen = up[self.rng.random_range(0..up.len())];
-                    self.cut(chosen);
-                }
-            }
-            wish => return self.wish(wish),
-        }
-        Ok(())
+    pub fn at(&mut self, time: Timestamp, happening: Happening) {
+        let number = self.next_number();
+        self.queue.insert((time, number), happening);
     }
 
-    pub fn at(&mut self, time: Timestamp, happening: Happening) {
+    /// Never the same twice.
+    pub fn next_number(&mut self) -> u64 {
         self.made += 1;
-        self.queue.insert((time, self.made), happening);
+        self.made
+    }
+
+    /// What is going to happen of a certain kind, in order; now it is not.
+    pub fn take_from_queue(&mut self, is_one: impl Fn(&Happening) -> bool) -> Vec<Happening> {
+        let found = self.queue.iter().filter(|(_, happening)| is_one(happening));
+        let keys: Vec<_> = found.map(|(key, _)| *key).collect();
+        keys.iter().filter_map(|key| self.queue.remove(key)).collect()
     }
 
     pub fn delay(&mut self, millis: Range<u64>) -> Duration {
@@ -280,104 +371,8 @@ impl World {
         self.rng.random_bool(probability)
     }
 
-    pub fn connect(&mut self, peer: Peer, peer_life: u32) -> u64 {
-        self.made += 1;
-        let (master_life, now) = (self.master.life, self.now);
-        self.wires
-            .insert(self.made, Wire { peer, peer_life, master_life, up: true, to_master: now, to_peer: now });
-        self.made
-    }
-
-    pub fn wires_up(&self, which: impl Fn(&Wire) -> bool) -> Vec<u64> {
-        self.wires.iter().filter(|(_, wire)| wire.up && which(wire)).map(|(id, _)| *id).collect()
-    }
-
-    pub fn send(&mut self, id: u64, to: End, parcel: Parcel) {
-        let delay = self.delay(1..40);
-        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.up) else { return };
-        let latest = if to == End::Master { &mut wire.to_master } else { &mut wire.to_peer };
-        let at = (self.now + delay).max(*latest);
-        *latest = at;
-        self.at(at, Happening::Arrive { wire: id, at: to, parcel });
-    }
-
-    /// Everything under way is lost; each end notices in its own time.
-    pub fn cut(&mut self, id: u64) {
-        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.up) else { return };
-        wire.up = false;
-        for end in [End::Master, End::Peer] {
-            // Mostly a reset that is seen at once; sometimes silence that only time-outs end.
-            let longest = if self.chance(0.8) { 500 } else { 40_000 };
-            let at = self.now + self.delay(1..longest);
-            self.at(at, Happening::Notice { wire: id, at: end });
-        }
-    }
-
-    /// The peer closes: the master hears of it after what was sent before.
-    pub fn hang_up(&mut self, id: u64) {
-        self.cut(id);
-    }
-
-    /// The master closes, after its last words have arrived.
-    pub fn hang_up_after_delivery(&mut self, id: u64) {
-        if let Some(wire) = self.wires.get(&id) {
-            let at = wire.to_peer;
-            self.at(at, Happening::HangUp { wire: id });
-        }
-    }
-
-    fn ends_alive(&self, wire: &Wire) -> (bool, bool) {
-        let peer = match wire.peer {
-            Peer::Agent(agent) => self.agents[agent].life,
-            Peer::Framework(framework) => self.frameworks[framework].life,
-        };
-        (wire.master_life == self.master.life, wire.peer_life == peer)
-    }
-
-    fn notice(&mut self, id: u64, at: End) -> Result<(), String> {
-        let Some(wire) = self.wires.get(&id) else { return Ok(()) };
-        let (peer, (master_alive, peer_alive)) = (wire.peer, self.ends_alive(wire));
-        match (at, peer) {
-            (End::Master, _) if !master_alive => Ok(()),
-            (End::Peer, _) if !peer_alive => Ok(()),
-            (End::Master, Peer::Agent(_)) => {
-                self.master_input(kernel::Input::AgentClosed { link: LinkId(id) })
-            }
-            (End::Master, Peer::Framework(_)) => {
-                self.master_input(kernel::Input::FrameworkClosed { link: LinkId(id) })
-            }
-            (End::Peer, Peer::Agent(agent)) => self.agent_lost_wire(agent, id),
-            (End::Peer, Peer::Framework(framework)) => self.framework_lost_wire(framework, id),
-        }
-    }
-
-    fn arrive(&mut self, id: u64, at: End, parcel: Parcel) -> Result<(), String> {
-        let Some(wire) = self.wires.get(&id).filter(|wire| wire.up) else { return Ok(()) };
-        let (master_alive, peer_alive) = self.ends_alive(wire);
-        let (peer, link) = (wire.peer, LinkId(id));
-        if (at == End::Master && !master_alive) || (at == End::Peer && !peer_alive) {
-            return Ok(());
-        }
-        match (parcel, peer) {
-            (Parcel::FromAgent(message), _) => {
-                if let divvy_proto::agent::AgentMessage::Update { status, .. } = &message {
-                    self.truth.says(status);
-                }
-                self.master_input(kernel::Input::Agent { link, message })
-            }
-            (Parcel::FromFramework(call), _) => self.master_input(kernel::Input::Framework { link, call }),
-            (Parcel::ToAgent(message), Peer::Agent(agent)) => {
-                if let MasterMessage::Acknowledge { update_id, .. } = &message {
-                    self.truth.acknowledged(update_id);
-                }
-                self.agent_input(agent, supervisor::Input::Master { link: supervisor::LinkId(id), message })
-            }
-            (Parcel::ToFramework(event), Peer::Framework(framework))
-                if self.is_current_wire(framework, id) =>
-            {
-                self.framework_input(framework, driver::Input::Event(event))
-            }
-            _ => Ok(()),
-        }
+    /// Whether something fails that rarely does, and never while all is calm.
+    pub fn mishap(&mut self, probability: f64) -> bool {
+        self.chance(probability) && !self.nature.calm
     }
 }
