@@ -136,7 +136,9 @@ impl Summary {
 
     fn print_ratios(&self) {
         let header = ["as a ratio to the floor", "messages/s", "CPU per message"];
-        let rows = self.phases.iter().map(|phase| {
+        // A decline is one message for hundreds of offers: not comparable.
+        let lives = self.phases.iter().filter(|phase| phase.lives_per_second > 0.0);
+        let rows = lives.map(|phase| {
             let messages = ratio(Some(phase.messages_per_second), Some(self.floor.messages_per_second));
             let cpu = ratio(Some(phase.master_cpu_us_per_message), Some(self.floor.cpu_us_per_message));
             [phase.phase.to_owned(), messages, cpu]
