@@ -129,11 +129,11 @@ pub fn print_table<const N: usize>(
     println!("\n{title}\n{}", divvy_sdk::cli::table(header, rows));
 }
 
-/// Writes `target/bench/NAME.json`.
-pub fn write_json(name: &str, report: &impl Serialize) -> Result<()> {
+/// Writes `target/bench/NAME.json`; a quick run does not replace the figures of a full one.
+pub fn write_json(name: &str, mode: Mode, report: &impl Serialize) -> Result<()> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let path = dir.join(format!("{name}.json"));
+    let path = dir.join(format!("{name}{}.json", mode.pick("", "-quick")));
     fs::write(&path, serde_json::to_string_pretty(report)? + "\n")
         .with_context(|| path.display().to_string())?;
     println!("\nwritten: {}", path.display());

@@ -70,6 +70,7 @@ fn main() -> Result<()> {
     conditions.finish();
     write_json(
         "launch",
+        mode,
         &serde_json::json!({ "conditions": conditions, "missing": missing, "launch": summary }),
     )
 }

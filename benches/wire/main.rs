@@ -61,7 +61,11 @@ fn main() -> Result<()> {
     let summary = summary::Summary::of(figures, scale)?;
     summary.print();
     conditions.finish();
-    write_json("wire", &serde_json::json!({ "conditions": conditions, "scale": scale, "wire": summary }))
+    write_json(
+        "wire",
+        mode,
+        &serde_json::json!({ "conditions": conditions, "scale": scale, "wire": summary }),
+    )
 }
 
 /// As the master has it: one thread for each core.
