@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use divvy_proto::api::AgentState;
 use divvy_proto::ids::{FrameworkId, TaskId};
 use divvy_proto::scheduler::{Event, Outcome, Refusal};
+use divvy_proto::task::TaskState;
 use divvy_proto::time::Timestamp;
 
 use super::Done;
+use crate::kernel::agents::Agent;
 use crate::kernel::{Effect, Effects, Kernel};
 
 impl Kernel {
@@ -26,6 +29,10 @@ impl Kernel {
         }
         let has_ended = self.frameworks.get(id).is_some_and(|framework| framework.ended.contains_key(&task));
         let answer = self.state_of(now, id, &task, None);
+        // It may run on an agent out of reach. Who asks with its agent's id is told so.
+        let is_away = |agent: &Agent| agent.standing == AgentState::Unreachable;
+        let may_run = self.agents.values().any(is_away);
+        let answer = answer.filter(|status| status.state != TaskState::Unknown || !may_run);
         let link = self.frameworks.get(id).and_then(|framework| framework.link());
         if let (Some(status), Some(link)) = (answer, link) {
             after.push(Effect::ToFramework { link, event: Event::Update(status) });

@@ -91,3 +91,22 @@ fn nothing_is_said_of_a_task_that_an_agent_may_still_come_back_with() {
         "app < t2 is UNKNOWN: reconciliation",
     );
 }
+
+/// A kill does not say where the task was. That nobody knows of it would be false while it may run out of reach; the framework
+/// would launch it a second time.
+#[test]
+fn a_kill_of_a_task_that_may_run_out_of_reach_is_refused_and_nothing_is_said_of_the_task() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    cluster.launch(app, &[("t1", "cpus=4;mem=8GiB")]);
+    cluster.disconnect(agent);
+    cluster.advance(secs(75));
+    cluster.fail_over();
+    cluster.subscribe(app);
+    cluster.forget();
+    cluster.kill(app, "t1");
+    story!(cluster, "app < c4 refused: task t1 is not known");
+    ask(&mut cluster, app, &[("t1", Some("a1-0"))]);
+    story!(cluster, "app < c5 accepted", "app < t1 is UNREACHABLE: reconciliation");
+}
