@@ -78,8 +78,7 @@ impl World {
         let Some(kernel) = &mut self.master.kernel else { return Ok(()) };
         let mut effects = Vec::new();
         kernel.handle(self.master.clock.reads(self.now), input, &mut effects);
-        kernel.check_invariants().map_err(|broken| format!("kernel: {broken}"))?;
-        // What comes within the same millisecond is one batch, as in the shell.
+        // What comes within the same millisecond is one batch, as in the shell. At its end the invariants are checked.
         if !std::mem::replace(&mut self.master.turn_due, true) {
             let life = self.master.life;
             self.at(self.now, Happening::MasterTurn { life });
