@@ -29,7 +29,7 @@ const CORES: [&str; 5] = [
 const DENY: &str = "#![deny(clippy::disallowed_methods, clippy::disallowed_types)]";
 
 /// What clippy's list of calls cannot see: whole crates and keywords that a core has no use for.
-const IMPURE: [&str; 10] = [
+const IMPURE: &[&str] = &[
     "tokio",
     "std::fs",
     "std::net",
@@ -37,7 +37,8 @@ const IMPURE: [&str; 10] = [
     "std::thread",
     "std::env",
     "async fn",
-    ".await",
+    ".await;",
+    ".await?",
     "wall_clock",
 ];
 
