@@ -18,7 +18,8 @@ build: deps dashboard ## Build the binary with the dashboard in it.
 	$(CARGO) build --release --bin divvy
 
 test: deps test-deps dashboard check ## Run everything: lints, unit, property, simulation, container, cluster and browser tests.
-	$(CARGO) test --workspace --all-targets
+	$(CARGO) build --workspace --bins --examples
+	$(CARGO) test --workspace --all-targets --no-fail-fast
 	$(CARGO) test --workspace --doc
 	cd tests/dashboard && npm ci --no-audit --no-fund --loglevel=error && npm test
 
