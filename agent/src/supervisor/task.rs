@@ -202,10 +202,10 @@ impl Task {
     pub(super) fn to_agent_task(&self) -> AgentTask {
         let mut status = self.record.latest.clone();
         if status.state.is_terminal() && self.has_container() {
-            status.state = match (&self.record.kill, self.record.running_since) {
-                (Some(_), Some(_)) => TaskState::Killing,
-                (None, Some(_)) => TaskState::Running,
-                (_, None) => TaskState::Starting,
+            // Not RUNNING, whoever ended it: a framework would count on it and give up what has taken its place.
+            status.state = match self.record.running_since {
+                Some(_) => TaskState::Killing,
+                None => TaskState::Starting,
             };
             status.message = "its container is being removed".to_owned();
             status.update_id = None;

@@ -19,8 +19,8 @@ fn an_agent_that_comes_back_tells_all_it_runs_and_sends_again_what_is_due() {
     bench.feed(Input::Disconnected(LinkId(1)));
     assert_eq!(
         bench.feed(Input::Connected(LinkId(9))),
-        ["register a [\"t RUNNING\"]"],
-        "its resources are not free before its container is gone"
+        ["register a [\"t KILLING\"]"],
+        "its resources are not free before its container is gone, but nobody counts on it"
     );
     bench.feed(Input::Disconnected(LinkId(9)));
     assert!(bench.feed(Input::Destroyed(container(1))).is_empty(), "nobody is there to hear it");
