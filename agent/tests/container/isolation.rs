@@ -37,11 +37,14 @@ fn own_hostname(agent: &mut Agent) {
 }
 
 fn own_tmp(agent: &mut Agent) {
-    let outcome =
-        agent.run(&agent.spec("first", &["/bin/sh", "-c", "ls -A /tmp; echo x > /tmp/x; cat /var/tmp/x"]));
+    let spec = agent.spec("first", &["/bin/sh", "-c", "ls -A /tmp; echo x > /tmp/x; cat /var/tmp/x"]);
+    // A sandbox below /tmp is seen there, and nothing else.
+    let way = spec.sandbox.strip_prefix("/tmp").ok().and_then(|below| below.iter().next());
+    let way = way.map(|name| format!("{}\n", name.display())).unwrap_or_default();
+    let outcome = agent.run(&spec);
     assert_eq!(
-        (outcome.stdout.as_str(), agent.output("ls -A /tmp; stat -c %a /tmp").as_str()),
-        ("x\n", "1777\n")
+        (outcome.stdout, agent.output("ls -A /tmp; stat -c %a /tmp")),
+        (format!("{way}x\n"), format!("{way}1777\n"))
     );
     assert!(!std::path::Path::new("/tmp/x").exists());
 }
