@@ -67,6 +67,12 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
         Some(hostname) => hostname,
         None => system_hostname()?,
     };
+    if !matches!(nix::unistd::User::from_name(options.task_user.as_str()), Ok(Some(_))) {
+        return Err(CliError::Usage(format!(
+            "--task-user {}: there is no such user here, and each task would fail",
+            options.task_user
+        )));
+    }
     let mut config =
         AgentConfig::new(options.work_dir, master, hostname, options.listen, shim()?).map_err(usage)?;
     config.advertise = options.advertise;
