@@ -44,42 +44,39 @@ pub(crate) async fn run(options: cli::Dev) -> Result<(), CliError> {
     cluster.shutdown().await.and(ended)
 }
 
-fn failure(error: impl std::fmt::Display) -> CliError {
-    CliError::Failed(error.to_string())
-}
-
 impl Cluster {
     /// Starts everything, and returns when any part has ended by itself.
     async fn run(&mut self, options: &cli::Dev) -> Result<(), CliError> {
         let store = open_store(&options.data_dir)?;
         let data_dir =
             options.data_dir.canonicalize().map_err(|error| failed("cannot find the data folder")(&error))?;
-        let master =
-            Master::start(MasterConfig::new(options.listen, store.clone())).await.map_err(failure)?;
+        let master = Master::start(MasterConfig::new(options.listen, store.clone()))
+            .await
+            .map_err(CliError::failed)?;
         let master = self.master.insert(master);
         print_line(&format!("master      http://{0}  (API and dashboard)", master.addr()));
-        let address = master.addr().to_string().parse::<MasterAddress>().map_err(failure)?;
+        let address = master.addr().to_string().parse::<MasterAddress>().map_err(CliError::failed)?;
         for number in 1..=options.agents {
             let config = agent_config(number, options.agents, &address, &data_dir)?;
-            let agent = Agent::start(config).await.map_err(failure)?;
+            let agent = Agent::start(config).await.map_err(CliError::failed)?;
             print_line(&format!("agent-{number:<6}http://{}", agent.http_addr()));
             self.agents.push(agent);
         }
         let config = |name| HostConfig::new(name, address.as_str(), store.clone());
-        let service = divvy_service::serve(config(divvy_service::NAME)).await.map_err(failure)?;
+        let service = divvy_service::serve(config(divvy_service::NAME)).await.map_err(CliError::failed)?;
         print_line(&format!("service     http://{}", service.addr()));
         let service = self.service.insert(service);
-        let batch = divvy_batch::serve(config(divvy_batch::NAME)).await.map_err(failure)?;
+        let batch = divvy_batch::serve(config(divvy_batch::NAME)).await.map_err(CliError::failed)?;
         print_line(&format!("batch       http://{}", batch.addr()));
         let batch = self.batch.insert(batch);
         print_line(&format!("data        {}", data_dir.display()));
         print_line("ready");
         let agents = self.agents.iter_mut().map(|agent| Box::pin(agent.done()));
         tokio::select! {
-            ended = master.done() => ended.map_err(failure),
-            ended = service.done() => ended.map_err(failure),
-            ended = batch.done() => ended.map_err(failure),
-            _ = futures::future::select_all(agents) => Err(failure("an agent has ended by itself; its log says why")),
+            ended = master.done() => ended.map_err(CliError::failed),
+            ended = service.done() => ended.map_err(CliError::failed),
+            ended = batch.done() => ended.map_err(CliError::failed),
+            _ = futures::future::select_all(agents) => Err(CliError::failed("an agent has ended by itself; its log says why")),
         }
     }
 }
@@ -92,8 +89,7 @@ fn agent_config(
     data_dir: &Path,
 ) -> Result<AgentConfig, CliError> {
     let usage = |error: divvy_proto::Invalid| CliError::Usage(error.to_string());
-    let machine =
-        divvy_agent::machine_resources(data_dir).map_err(|error| CliError::Failed(error.to_string()))?;
+    let machine = divvy_agent::machine_resources(data_dir).map_err(CliError::failed)?;
     let share = share_of(&machine, number, count).map_err(usage)?;
     let hostname = Hostname::new(format!("agent-{number}")).map_err(usage)?;
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
@@ -130,7 +126,7 @@ impl Cluster {
         futures::future::join_all(self.agents.into_iter().map(|agent| agent.shutdown(KillTasks::Yes))).await;
         let Some(mut master) = self.master else { return Ok(()) };
         master.shutdown();
-        master.done().await.map_err(failure)
+        master.done().await.map_err(CliError::failed)
     }
 }
 

@@ -33,25 +33,25 @@ pub(crate) async fn master(options: cli::Master) -> Result<(), CliError> {
     config.kernel.missed_pings = options.missed_pings;
     config.kernel.reregister_timeout = options.reregister_timeout;
     config.kernel.breaker_percent = options.breaker_percent;
-    let mut master = Master::start(config).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let mut master = Master::start(config).await.map_err(CliError::failed)?;
     print_line(&format!("master      http://{}", master.addr()));
     print_line("ready");
     tokio::select! {
-        ended = master.done() => return ended.map_err(|error| CliError::Failed(error.to_string())),
+        ended = master.done() => return ended.map_err(CliError::failed),
         () = stop => {}
     }
     master.shutdown();
-    master.done().await.map_err(|error| CliError::Failed(error.to_string()))
+    master.done().await.map_err(CliError::failed)
 }
 
 pub(crate) async fn agent(options: cli::Agent, context: &Context) -> Result<(), CliError> {
     let stop = stop_signal()?;
     let agent = Agent::start(agent_config(options, context)?).await;
-    let mut agent = agent.map_err(|error| CliError::Failed(error.to_string()))?;
+    let mut agent = agent.map_err(CliError::failed)?;
     print_line(&format!("agent       http://{}", agent.http_addr()));
     print_line("ready");
     tokio::select! {
-        () = agent.done() => return Err(CliError::Failed("the agent has stopped by itself; its log says why".to_owned())),
+        () = agent.done() => return Err(CliError::failed("the agent has stopped by itself; its log says why")),
         () = stop => {}
     }
     // The tasks stay: whoever starts the agent again in the same place finds them.
