@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use divvy_agent::{ResourceOverrides, UserName};
+use divvy_agent::{FixedReservation, ResourceOverrides, UserName};
 use divvy_proto::Attributes;
+use divvy_proto::resources::Resources;
 use divvy_proto::ids::{AgentId, FrameworkId, Hostname, TaskId};
 use divvy_sdk::cli::{LogArgs, Output};
 
@@ -195,6 +196,18 @@ pub(crate) struct Agent {
         hide_default_value = true
     )]
     pub(crate) resources: ResourceOverrides,
+    /// Resources that are set aside for a role, for as long as this stands here; again for each role.
+    #[arg(long, value_name = "ROLE:RESOURCES")]
+    pub(crate) reserve: Vec<FixedReservation>,
+    /// What may be used beyond its resources for as long as nobody needs it.
+    #[arg(
+        long,
+        env = "DIVVY_REVOCABLE",
+        default_value = "",
+        value_name = "RESOURCES",
+        hide_default_value = true
+    )]
+    pub(crate) revocable: Resources,
     /// What else is to be said of it, for constraints.
     #[arg(
         long,

@@ -77,6 +77,8 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
         AgentConfig::new(options.work_dir, master, hostname, options.listen, shim()?).map_err(usage)?;
     config.advertise = options.advertise;
     config.resources = options.resources;
+    config.reserve = options.reserve;
+    config.revocable = options.revocable;
     config.attributes = options.attributes;
     config.default_user = options.task_user;
     config.sandbox_retention = options.sandbox_retention;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use divvy_proto::agent::AgentMessage;
+use divvy_proto::ids::VolumeId;
 use divvy_proto::task::{Artifact, Reason};
 use divvy_proto::time::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::sandbox::Sandboxes;
 use crate::supervisor::{Effect, Input, LinkId, Supervisor, TaskKey};
+use crate::volumes::Volumes;
 
 /// So many inputs are handled before the effects are looked at again.
 const BATCH: usize = 256;
@@ -112,6 +114,7 @@ pub(crate) struct Hands {
     pub(crate) fetcher: Fetcher,
     pub(crate) prober: Prober,
     pub(crate) sandboxes: Sandboxes,
+    pub(crate) volumes: Volumes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) live: watch::Sender<Live>,
 }
@@ -329,9 +332,20 @@ impl MainLoop {
                 destroy(&runtime, &container).await;
                 Some(Input::Destroyed(container))
             }),
+            Effect::Volumes(volumes) => self.set_volumes(&volumes),
             Effect::StartHealth { container, checks } => self.hands.prober.start(&container, checks),
             Effect::StopHealth(container) => self.hands.prober.stop(&container),
         }
+    }
+
+    /// Directories are made and moved at once, so that a task that is launched next finds its own; what was in those that are
+    /// removed goes in the background.
+    fn set_volumes(&mut self, wanted: &BTreeSet<VolumeId>) {
+        let volumes = self.hands.volumes.clone();
+        if let Err(error) = volumes.set(wanted) {
+            error!("cannot make or remove persistent volumes: {error}; tasks that want them fail");
+        }
+        self.jobs.spawn_blocking(move || volumes.collect());
     }
 
     fn prepare(&mut self, container: ContainerId, task: TaskKey, user: UserName, artifacts: Vec<Artifact>) {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use divvy_proto::Invalid;
 use divvy_proto::attributes::Attributes;
 use divvy_proto::ids::Hostname;
+use divvy_proto::reservation::{Reservation, Reserved};
 use divvy_proto::resources::{Dimension, Resources};
+use divvy_proto::role::RolePath;
 
 use crate::container::UserName;
 
@@ -30,6 +32,10 @@ pub struct AgentConfig {
     pub advertise: Option<Hostname>,
     /// Resources that are stated; what is not stated is detected.
     pub resources: ResourceOverrides,
+    /// What of its resources is set aside for roles, for as long as the command line says so.
+    pub reserve: Vec<FixedReservation>,
+    /// What may be used beyond its resources for as long as nobody needs it.
+    pub revocable: Resources,
     /// What else the agent says of itself.
     pub attributes: Attributes,
     /// Who runs the tasks that do not say.
@@ -69,6 +75,8 @@ impl AgentConfig {
             listen,
             advertise: None,
             resources: ResourceOverrides::default(),
+            reserve: Vec::new(),
+            revocable: Resources::new(),
             attributes: Attributes::default(),
             default_user: UserName::new("nobody")?,
             shim,
@@ -149,6 +157,52 @@ impl FromStr for ResourceOverrides {
     }
 }
 
+/// Resources that the operator sets aside for a role: `eng/ads:cpus=2;mem=1GiB`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedReservation {
+    /// For whom.
+    pub role: RolePath,
+    /// How much.
+    pub resources: Resources,
+}
+
+impl FromStr for FixedReservation {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let expected = "a role, a colon and resources, such as eng/ads:cpus=2;mem=1GiB";
+        let invalid = || Invalid::new("reserve", text, expected);
+        let (role, resources) = text.rsplit_once(':').ok_or_else(invalid)?;
+        let role: RolePath = role.trim().parse().map_err(|error: Invalid| error.within("reserve"))?;
+        let resources: Resources = resources.parse().map_err(|error: Invalid| error.within("reserve"))?;
+        match role == RolePath::default() || resources.is_empty() {
+            true => Err(Invalid::new("reserve", text, "something, for a role other than *")),
+            false => Ok(Self { role, resources }),
+        }
+    }
+}
+
+/// The reservations as the master is told of them.
+///
+/// # Errors
+/// A role is named twice, or the agent does not have so much.
+pub(crate) fn reserved(reserve: &[FixedReservation], all: &Resources) -> Result<Vec<Reserved>, Invalid> {
+    let mut rest = all.clone();
+    let mut reserved: Vec<Reserved> = Vec::new();
+    for FixedReservation { role, resources } in reserve {
+        if reserved.iter().any(|other| other.owner() == Some(role)) {
+            return Err(Invalid::new("reserve", role, "each role once"));
+        }
+        rest = rest.checked_sub(resources).ok_or_else(|| {
+            let shortage = rest.shortage(resources).map(|shortage| format!(": {shortage}"));
+            let expected = format!("no more than the agent has left{}", shortage.unwrap_or_default());
+            Invalid::new("reserve", format!("{role}:{resources}"), expected)
+        })?;
+        let reservation = Reservation { role: role.clone(), principal: None, labels: [].into(), fixed: true };
+        reserved.push(Reserved { stack: vec![reservation], resources: resources.clone() });
+    }
+    Ok(reserved)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +213,31 @@ mod tests {
         let stated: ResourceOverrides = "cpus=2; ports=[]; licenses=3".parse().unwrap();
         let both: Resources = "cpus=2;mem=16GiB;disk=100GiB;licenses=3".parse().unwrap();
         assert_eq!(stated.over(&detected), Ok(both));
+    }
+
+    #[test]
+    fn a_fixed_reservation_is_for_a_role_and_within_what_there_is() {
+        let all: Resources = "cpus=4;mem=4GiB".parse().unwrap();
+        let told = |texts: &[&str]| {
+            let parsed: Result<Vec<FixedReservation>, Invalid> =
+                texts.iter().map(|text| text.parse()).collect();
+            let told = parsed.and_then(|parsed| reserved(&parsed, &all));
+            told.map(|all| all.iter().map(|one| one.resources.to_string()).collect::<Vec<_>>().join(" + "))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(told(&["eng:cpus=2;mem=1GiB", "eng/ads:cpus=2"]), Ok("cpus=2;mem=1GiB + cpus=2".into()));
+        for (bad, reason) in [
+            (&["eng"][..], "reserve"),
+            (&["*:cpus=1"], "other than *"),
+            (&["eng:"], "something"),
+            (&["a//b:cpus=1"], "reserve.role"),
+            (&["a:cpus=x"], "reserve."),
+            (&["a:cpus=1", "a:mem=1GiB"], "each role once"),
+            (&["a:cpus=3", "b:cpus=2"], "needs cpus=2, has 1"),
+        ] {
+            let error = told(bad).unwrap_err();
+            assert!(error.contains(reason), "{bad:?}: {error}");
+        }
     }
 
     #[test]

@@ -26,10 +26,11 @@ mod sandbox;
 pub mod shim;
 mod start;
 pub mod supervisor;
+mod volumes;
 
 pub use agent::{KillTasks, Running};
 pub use checkpoint::CheckpointError;
-pub use config::{AgentConfig, MasterAddress, ResourceOverrides};
+pub use config::{AgentConfig, FixedReservation, MasterAddress, ResourceOverrides};
 pub use container::UserName;
 pub use detect::resources as machine_resources;
 pub use start::{Agent, StartError};

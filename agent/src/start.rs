@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::agent::{Clock, Ears, Hands, MainLoop, Running};
 use crate::checkpoint::{CheckpointError, Checkpoints};
-use crate::config::AgentConfig;
+use crate::config::{self, AgentConfig};
 use crate::container::{ContainerState, Runtime, RuntimeConfig, RuntimeError};
 use crate::fetcher::Fetcher;
 use crate::http::{self, Api, Live};
@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::sandbox::Sandboxes;
 use crate::supervisor::{Config, Input, Recovered, Supervisor};
+use crate::volumes::Volumes;
 use crate::{detect, link};
 
 /// So many inputs may wait for the main loop.
@@ -95,8 +96,10 @@ impl Agent {
         })?;
         let sandboxes = Sandboxes::open(work_dir.path.join("sandboxes"));
         let sandboxes = sandboxes.map_err(work_dir.failed("prepare the sandboxes in"))?;
+        let volumes = Volumes::open(&work_dir.path).map_err(work_dir.failed("prepare the volumes in"))?;
         let checkpoints = Checkpoints::open(work_dir.path.join("checkpoints"))?;
-        let recovered = recover(&checkpoints, &runtime).await?;
+        let mut recovered = recover(&checkpoints, &runtime).await?;
+        recovered.volumes = volumes.list().map_err(work_dir.failed("list the volumes in"))?;
 
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -116,6 +119,7 @@ impl Agent {
             writer: writer.map_err(work_dir.failed("start the thread that writes to"))?,
             fetcher: Fetcher::new()?,
             sandboxes: sandboxes.clone(),
+            volumes,
             metrics: metrics.clone(),
             live,
         };
@@ -165,7 +169,7 @@ impl WorkDir {
 async fn recover(checkpoints: &Checkpoints, runtime: &Runtime) -> Result<Recovered, StartError> {
     let loaded = checkpoints.load()?;
     let mut recovered =
-        Recovered { agent: loaded.agent, tasks: Vec::new(), containers: runtime.list().await? };
+        Recovered { agent: loaded.agent, containers: runtime.list().await?, ..Recovered::default() };
     for record in loaded.tasks {
         let state = runtime.state(&record.container).await.unwrap_or_else(|error| {
             warn!("cannot tell what became of container {}: {error}", record.container);
@@ -188,6 +192,7 @@ fn supervisor_config(
     let address = address(config, http_addr);
     let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
     let id = uuid::Uuid::new_v4().simple().to_string();
+    let resources = config.resources.over(&detected)?;
     Ok(Config {
         incarnation: id.chars().take(12).collect(),
         boot_id: detect::boot_id().map_err(StartError::Detect)?,
@@ -196,11 +201,14 @@ fn supervisor_config(
             hostname: config.hostname.clone(),
             url: format!("http://{host}:{}", http_addr.port()),
             address,
-            resources: config.resources.over(&detected)?,
+            reserved: config::reserved(&config.reserve, &resources)?,
+            revocable: config.revocable.clone(),
+            resources,
             attributes: config.attributes.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         sandboxes: work_dir.join("sandboxes"),
+        volumes: work_dir.join("volumes"),
         default_user: config.default_user.clone(),
         kill_grace: config.kill_grace,
         pids_limit: config.pids_limit,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use divvy_proto::ids::VolumeId;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{ContainerId, UserName};
@@ -35,6 +36,16 @@ pub enum LaunchError {
     /// A container with this id has not been destroyed.
     #[error("container {0} exists already")]
     Exists(ContainerId),
+    /// A volume cannot be mounted.
+    #[error("volume {id} cannot be mounted at {}: {why}", .path.display())]
+    Volume {
+        /// Which.
+        id: VolumeId,
+        /// Where the container would see it.
+        path: PathBuf,
+        /// What stands in the way.
+        why: String,
+    },
     /// The kernel refused a step.
     #[error("cannot {what}: {why}")]
     Step {

@@ -36,7 +36,9 @@ use command::ExecFailure;
 pub use error::{LaunchError, RuntimeError};
 use isolators::Host;
 use link::Link;
-pub use spec::{ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, Started, UserName};
+pub use spec::{
+    ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, Started, UserName, VolumeBind,
+};
 
 /// Where a runtime keeps what it must not lose, and how it starts a shim.
 #[derive(Debug, Clone)]

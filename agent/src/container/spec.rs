@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use divvy_proto::ids::VolumeId;
 use divvy_proto::task::ExitStatus;
 use divvy_proto::{Bytes, Cpus, Hostname, Invalid, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,23 @@ pub struct ContainerSpec {
     pub memory: Bytes,
     /// Processes and threads that it never exceeds.
     pub pids: u32,
+    /// Directories of the host that it sees beside its sandbox, and that outlive it.
+    #[serde(default)]
+    pub volumes: Vec<VolumeBind>,
+}
+
+/// A directory of the host at a place in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeBind {
+    /// What it is called, for messages.
+    pub id: VolumeId,
+    /// An existing directory. It is given to the container's user unless it is read-only.
+    pub source: PathBuf,
+    /// Where the container sees it: an absolute path. Below the sandbox, `/tmp`, `/var/tmp` and `/run` the directory is made;
+    /// anywhere else it has to exist on the host. No part of it may be a symbolic link.
+    pub target: PathBuf,
+    /// Without the right to write.
+    pub read_only: bool,
 }
 
 /// A container whose program has been executed.

@@ -1,6 +1,9 @@
 //! All that the supervisor wants done.
 
+use std::collections::BTreeSet;
+
 use divvy_proto::agent::AgentMessage;
+use divvy_proto::ids::VolumeId;
 use divvy_proto::task::{Artifact, HealthCheck};
 
 use super::input::{LinkId, TaskKey, Token};
@@ -55,6 +58,9 @@ pub enum Effect {
     Terminate(ContainerId),
     /// End all of the container and remove it, then feed `Input::Destroyed`. Repeated until it succeeds.
     Destroy(ContainerId),
+    /// Have exactly these persistent volumes: make the directories that are missing, and remove, with all that is in them, those
+    /// that are not named. Carried out in the order of the effects, before what follows.
+    Volumes(BTreeSet<VolumeId>),
     /// Make these checks on and on, each with its rhythm, and feed `Input::Health`.
     StartHealth {
         /// Of this container.

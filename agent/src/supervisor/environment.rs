@@ -1,16 +1,17 @@
 //! What a task's container is made of: its environment, its limits, its user.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use divvy_proto::Invalid;
 use divvy_proto::ids::Hostname;
+use divvy_proto::reservation::VolumeMount;
 use divvy_proto::task::TaskInfo;
 
 use super::Turn;
 use super::input::{Config, TaskKey};
 use super::record::TaskRecord;
-use crate::container::{ContainerSpec, UserName};
+use crate::container::{ContainerSpec, UserName, VolumeBind};
 
 /// What Debian gives to root; a task may set another.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,6 +35,7 @@ pub(super) fn check(info: &TaskInfo) -> Result<(), Invalid> {
     if let Some(user) = &info.user {
         UserName::new(user).map_err(|error| error.within("task"))?;
     }
+    info.volumes.iter().try_for_each(check_volume)?;
     for port in &info.ports {
         let number = u32::from(port.number);
         if !info.resources.ports().contains(&divvy_proto::RangeSet::range(number, number)) {
@@ -58,7 +60,32 @@ pub(super) fn container(turn: &Turn<'_>, record: &TaskRecord) -> ContainerSpec {
         cpu_limit: info.cpu_limit,
         memory: info.resources.mem(),
         pids: info.pids_limit.unwrap_or(turn.config.pids_limit),
+        volumes: info.volumes.iter().map(|mount| volume(turn.config, &record.key(), mount)).collect(),
     }
+}
+
+/// A volume at its place: below the sandbox unless its path is absolute.
+fn volume(config: &Config, key: &TaskKey, mount: &VolumeMount) -> VolumeBind {
+    VolumeBind {
+        id: mount.id.clone(),
+        source: config.volumes.join(mount.id.as_str()),
+        target: sandbox(config, key).join(&mount.path),
+        read_only: mount.read_only,
+    }
+}
+
+/// What a container's own `/proc`, `/dev` and `/sys` are, no volume replaces.
+const OWN: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+fn check_volume(mount: &VolumeMount) -> Result<(), Invalid> {
+    let path = Path::new(&mount.path);
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
+    let names = path.components().any(|part| matches!(part, Component::Normal(_)));
+    if !names || !path.components().all(plain) || OWN.iter().any(|own| path.starts_with(own)) {
+        let expected = "a path below the sandbox, or an absolute one that is not below /proc, /dev or /sys";
+        return Err(Invalid::new("task.volumes.path", &mount.path, expected));
+    }
+    Ok(())
 }
 
 /// Whom a task runs as.

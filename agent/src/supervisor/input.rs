@@ -1,10 +1,11 @@
 //! All that can happen to the supervisor, and what it is told of its machine.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use divvy_proto::agent::{AgentInfo, MasterMessage};
-use divvy_proto::ids::{FrameworkId, TaskId};
+use divvy_proto::ids::{FrameworkId, TaskId, VolumeId};
 use divvy_proto::task::Reason;
 use divvy_proto::time::Timestamp;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub agent: AgentInfo,
     /// Sandboxes are made below this directory.
     pub sandboxes: PathBuf,
+    /// Persistent volumes are directories below this one, by id.
+    pub volumes: PathBuf,
     /// Who runs the tasks that do not say.
     pub default_user: UserName,
     /// From SIGTERM to SIGKILL for tasks that do not say (Mesos: 3 s).
@@ -135,6 +138,8 @@ pub struct Recovered {
     pub tasks: Vec<(TaskRecord, ContainerState)>,
     /// Every container that there is any trace of.
     pub containers: Vec<ContainerId>,
+    /// The persistent volumes that are there.
+    pub volumes: BTreeSet<VolumeId>,
 }
 
 /// A task that has a container, for those who show its logs and its use.

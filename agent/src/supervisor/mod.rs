@@ -33,10 +33,11 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
-use divvy_proto::ids::{AgentId, FrameworkId, UpdateId};
+use divvy_proto::ids::{AgentId, FrameworkId, UpdateId, VolumeId};
+use divvy_proto::reservation::Allocation;
 use divvy_proto::resources::Resources;
 use divvy_proto::task::{ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
@@ -59,6 +60,8 @@ pub struct Supervisor {
     tasks: BTreeMap<TaskKey, Task>,
     by_container: BTreeMap<ContainerId, TaskKey>,
     by_token: BTreeMap<Token, TaskKey>,
+    /// The persistent volumes that are there.
+    volumes: BTreeSet<VolumeId>,
     /// Set by `KillAll`: the agent takes no more tasks.
     draining: bool,
 }
@@ -111,6 +114,7 @@ impl Supervisor {
             tasks: BTreeMap::new(),
             by_container: BTreeMap::new(),
             by_token: BTreeMap::new(),
+            volumes: BTreeSet::new(),
             draining: false,
         }
     }
@@ -199,6 +203,7 @@ impl Supervisor {
 
     fn recover(&mut self, now: Timestamp, recovered: Recovered, effects: &mut Vec<Effect>) {
         self.agent_id = recovered.agent.map(|agent| agent.agent_id);
+        self.volumes = recovered.volumes;
         for (record, state) in recovered.tasks {
             let (key, container) = (record.key(), record.container.clone());
             let task = Task::recovered(&mut self.turn(now, effects), record, state);
@@ -265,8 +270,12 @@ impl Supervisor {
     /// What only a master that has registered the agent may say.
     fn obey(&mut self, now: Timestamp, message: MasterMessage, effects: &mut Vec<Effect>) {
         match message {
-            MasterMessage::Launch { framework_id, framework_name, task } => {
-                self.launch(now, framework_id, framework_name, task, effects);
+            MasterMessage::Launch { framework_id, framework_name, task, allocation } => {
+                self.launch(now, (framework_id, framework_name), (task, allocation), effects);
+            }
+            MasterMessage::Volumes(volumes) => {
+                self.volumes = volumes.into_iter().map(|volume| volume.id).collect();
+                effects.push(Effect::Volumes(self.volumes.clone()));
             }
             MasterMessage::Kill { framework_id, task_id, grace } => {
                 let key = TaskKey { framework_id, task_id };
@@ -294,21 +303,21 @@ impl Supervisor {
     fn launch(
         &mut self,
         now: Timestamp,
-        framework_id: FrameworkId,
-        framework_name: String,
-        info: TaskInfo,
+        (framework_id, framework_name): (FrameworkId, String),
+        (info, allocation): (TaskInfo, Allocation),
         effects: &mut Vec<Effect>,
     ) {
         let key = TaskKey { framework_id: framework_id.clone(), task_id: info.id.clone() };
         if self.on_task(now, &key, effects, Task::repeat) {
             return; // the master repeats itself, or has lost our answer
         }
-        let admission = self.admission(&info);
+        let admission = self.admission(&info, allocation.revocable);
         let mut turn = self.turn(now, effects);
         let Some(container) = turn.ids.container(turn.config) else {
             return; // an incarnation is always a valid id
         };
-        let record = TaskRecord::new(&mut turn, (framework_id, framework_name), info, container.clone());
+        let record =
+            TaskRecord::new(&mut turn, (framework_id, framework_name), (info, allocation), container.clone());
         let task = Task::admitted(&mut turn, record, admission);
         self.by_container.insert(container, key.clone());
         self.keep(key, task, effects);
@@ -316,7 +325,7 @@ impl Supervisor {
 
     /// Whether a task may start. The master has checked all this; its mistakes must not oversell the machine. It may count as
     /// free, however, what a task that is to end still holds: then the new one waits until that is gone.
-    fn admission(&self, info: &TaskInfo) -> Admission {
+    fn admission(&self, info: &TaskInfo, revocable: bool) -> Admission {
         if self.draining {
             let message = "the agent shuts down and takes no more tasks".to_owned();
             return Admission::Refused((TaskState::Dropped, Reason::AgentDisconnected, message));
@@ -325,30 +334,38 @@ impl Supervisor {
         if let Err(error) = environment::check(info) {
             return invalid(error.to_string());
         }
-        let room = self.without(Task::owns_resources);
+        if let Some(missing) = info.volumes.iter().find(|mount| !self.volumes.contains(&mount.id)) {
+            let message = format!("volume {} is not on this agent", missing.id);
+            return Admission::Refused((TaskState::Failed, Reason::LaunchFailed, message));
+        }
+        let room = self.without(revocable, Task::owns_resources);
         if !room.contains(&info.resources) {
             return invalid(format!("asks for {} where {} is free", info.resources, shown(&room)));
         }
-        match self.without(Task::holds_resources).contains(&info.resources) {
+        match self.without(revocable, Task::holds_resources).contains(&info.resources) {
             true => Admission::Now,
             false => Admission::Later,
         }
     }
 
-    /// All that the agent has, without what some of its tasks have.
-    fn without(&self, which: impl Fn(&Task) -> bool) -> Resources {
-        let tasks = self.tasks.values().filter(|task| which(task));
-        tasks.fold(self.config.agent.resources.clone(), |rest, task| {
-            rest.saturating_sub(&task.record().info.resources)
-        })
+    /// All that the agent has, of what is revocable or of what is not, without what some of its tasks have.
+    fn without(&self, revocable: bool, which: impl Fn(&Task) -> bool) -> Resources {
+        let agent = &self.config.agent;
+        let all = if revocable { &agent.revocable } else { &agent.resources };
+        let alike = |task: &&Task| task.record().allocation.revocable == revocable;
+        let tasks = self.tasks.values().filter(alike).filter(|task| which(task));
+        tasks.fold(all.clone(), |rest, task| rest.saturating_sub(&task.record().info.resources))
     }
 
     /// Starts the tasks that waited for what has just become free.
     fn admit_waiting(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let waiting = self.tasks.iter().filter(|(_, task)| task.waits()).map(|(key, _)| key.clone());
         for key in waiting.collect::<Vec<_>>() {
-            let room = self.without(Task::holds_resources);
-            let fits = |task: &Task| room.contains(&task.record().info.resources);
+            let fits = |task: &Task| {
+                let record = task.record();
+                let room = self.without(record.allocation.revocable, Task::holds_resources);
+                room.contains(&record.info.resources)
+            };
             if self.tasks.get(&key).is_some_and(fits) {
                 self.on_task(now, &key, effects, Task::admit);
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use divvy_proto::ids::{AgentId, FrameworkId};
+use divvy_proto::reservation::Allocation;
 use divvy_proto::task::{TaskInfo, TaskStatus};
 use divvy_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct TaskRecord {
     pub framework_name: String,
     /// What it is.
     pub info: TaskInfo,
+    /// Out of which of the agent's resources it was given what it holds. Kept for the master.
+    #[serde(default)]
+    pub allocation: Allocation,
     /// Its container. Also the name of this record.
     pub container: ContainerId,
     /// Which boot of the machine it began in.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use divvy_proto::agent::AgentMessage;
 use divvy_proto::ids::{FrameworkId, UpdateId};
+use divvy_proto::reservation::Allocation;
 use divvy_proto::task::{
     AgentTask, ContainerStatus, ExitStatus, Reason, Source, TaskInfo, TaskState, TaskStatus,
 };
@@ -67,7 +68,7 @@ impl TaskRecord {
     pub(super) fn new(
         turn: &mut Turn<'_>,
         (framework_id, framework_name): (FrameworkId, String),
-        info: TaskInfo,
+        (info, allocation): (TaskInfo, Allocation),
         container: ContainerId,
     ) -> Self {
         let latest = TaskStatus {
@@ -86,6 +87,7 @@ impl TaskRecord {
             framework_id,
             framework_name,
             info,
+            allocation,
             container,
             boot_id: turn.config.boot_id.clone(),
             running_since: None,
@@ -210,7 +212,12 @@ impl Task {
             status.message = "its container is being removed".to_owned();
             status.update_id = None;
         }
-        AgentTask { framework_id: self.record.framework_id.clone(), info: self.record.info.clone(), status }
+        AgentTask {
+            framework_id: self.record.framework_id.clone(),
+            info: self.record.info.clone(),
+            allocation: self.record.allocation.clone(),
+            status,
+        }
     }
 
     pub(super) fn is_forgotten(&self) -> bool {

@@ -7,12 +7,14 @@ mod life;
 mod link;
 mod property;
 mod recovery;
+mod volumes;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
 use divvy_proto::ids::{AgentId, Epoch, FrameworkId, Hostname, TaskId, UpdateId};
+use divvy_proto::reservation::Allocation;
 use divvy_proto::task::{Command, ExitStatus, TaskInfo, TaskPort, TaskStatus};
 use divvy_proto::time::Timestamp;
 
@@ -29,10 +31,13 @@ pub(super) fn config() -> Config {
             url: "http://10.0.0.7:5051".to_owned(),
             address: "10.0.0.7".to_owned(),
             resources: "cpus=4;mem=1GiB;ports=[31000-31009]".parse().unwrap(),
+            reserved: Vec::new(),
+            revocable: "cpus=1;mem=128MiB".parse().unwrap(),
             attributes: "rack=r1".parse().unwrap(),
             version: "0.1.0".to_owned(),
         },
         sandboxes: PathBuf::from("/work/sandboxes"),
+        volumes: PathBuf::from("/work/volumes"),
         default_user: UserName::new("nobody").unwrap(),
         kill_grace: secs(3),
         pids_limit: 100,
@@ -63,6 +68,8 @@ pub(super) fn task(id: &str) -> TaskInfo {
         health: Vec::new(),
         kill_grace: None,
         labels: [].into(),
+        priority: 0,
+        volumes: Vec::new(),
     }
 }
 
@@ -71,7 +78,12 @@ pub(super) fn framework(id: &str) -> FrameworkId {
 }
 
 pub(super) fn launch(info: TaskInfo) -> MasterMessage {
-    MasterMessage::Launch { framework_id: framework("f"), framework_name: "service".to_owned(), task: info }
+    launch_from(info, Allocation::default())
+}
+
+pub(super) fn launch_from(task: TaskInfo, allocation: Allocation) -> MasterMessage {
+    let framework_name = "service".to_owned();
+    MasterMessage::Launch { framework_id: framework("f"), framework_name, task, allocation }
 }
 
 pub(super) fn kill(task: &str, grace: Option<Duration>) -> MasterMessage {
@@ -225,6 +237,7 @@ fn show(effect: &Effect) -> String {
         Effect::Watch(container) => format!("watch {container}"),
         Effect::Terminate(container) => format!("terminate {container}"),
         Effect::Destroy(container) => format!("destroy {container}"),
+        Effect::Volumes(volumes) => format!("volumes {volumes:?}"),
         Effect::StartHealth { container, checks } => {
             format!("probe {container} with {} checks", checks.len())
         }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use divvy_agent::{Agent, AgentConfig, KillTasks, Running};
 use divvy_proto::agent::{AgentMessage, MasterMessage};
-use divvy_proto::ids::{AgentId, Epoch, FrameworkId, Hostname, TaskId};
+use divvy_proto::ids::{AgentId, Epoch, FrameworkId, Hostname, TaskId, VolumeId};
 use divvy_proto::pb;
+use divvy_proto::reservation::{Allocation, Reservation, Volume};
 use divvy_proto::task::{AgentTask, Command, TaskInfo, TaskState, TaskStatus};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -193,8 +194,26 @@ impl World {
     }
 
     pub(crate) fn launch(&self, info: TaskInfo) {
-        let framework_name = "test".to_owned();
-        self.master.say(MasterMessage::Launch { framework_id: framework(), framework_name, task: info });
+        let (framework_name, allocation) = ("test".to_owned(), Allocation::default());
+        let framework_id = framework();
+        self.master.say(MasterMessage::Launch { framework_id, framework_name, task: info, allocation });
+    }
+
+    /// The master names all volumes that the agent is to have.
+    pub(crate) fn volumes(&self, ids: &[&str]) {
+        let volume = |id: &&str| Volume {
+            id: VolumeId::new(id).unwrap(),
+            size: divvy_proto::Bytes::mib(64),
+            stack: vec![Reservation {
+                role: "eng".parse().unwrap(),
+                principal: None,
+                labels: [].into(),
+                fixed: false,
+            }],
+            principal: None,
+            created: divvy_proto::Timestamp(0),
+        };
+        self.master.say(MasterMessage::Volumes(ids.iter().map(volume).collect()));
     }
 
     pub(crate) fn kill(&self, task: &str) {
@@ -336,5 +355,7 @@ pub(crate) fn shell(id: &str, line: &str) -> TaskInfo {
         health: Vec::new(),
         kill_grace: Some(Duration::from_secs(1)),
         labels: [].into(),
+        priority: 0,
+        volumes: Vec::new(),
     }
 }

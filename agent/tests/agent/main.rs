@@ -12,6 +12,7 @@ mod harness;
 mod http;
 mod life;
 mod restart;
+mod volumes;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -31,7 +32,12 @@ fn main() {
         eprintln!("the agent's suite makes cgroups and namespaces: run it as root");
         std::process::exit(1);
     }
-    let suites = [("life", life::tests()), ("http", http::tests()), ("restart", restart::tests())];
+    let suites = [
+        ("life", life::tests()),
+        ("http", http::tests()),
+        ("restart", restart::tests()),
+        ("volumes", volumes::tests()),
+    ];
     let trials = suites.into_iter().flat_map(|(suite, tests)| {
         tests.into_iter().map(move |(name, test)| Trial::test(format!("{suite}::{name}"), move || run(test)))
     });

@@ -100,6 +100,7 @@ impl Agent {
             cpu_limit: None,
             memory: Bytes::mib(64),
             pids: 64,
+            volumes: Vec::new(),
         }
     }
 

@@ -37,7 +37,8 @@ fn own_hostname(agent: &mut Agent) {
 }
 
 fn own_tmp(agent: &mut Agent) {
-    let spec = agent.spec("first", &["/bin/sh", "-c", "ls -A /tmp; echo x > /tmp/x; cat /var/tmp/x"]);
+    let spec =
+        agent.spec("first", &["/bin/sh", "-c", "ls -A /tmp; echo x > /tmp/divvy-x; cat /var/tmp/divvy-x"]);
     // A sandbox below /tmp is seen there, and nothing else.
     let way = spec.sandbox.strip_prefix("/tmp").ok().and_then(|below| below.iter().next());
     let way = way.map(|name| format!("{}\n", name.display())).unwrap_or_default();
@@ -46,7 +47,7 @@ fn own_tmp(agent: &mut Agent) {
         (outcome.stdout, agent.output("ls -A /tmp; stat -c %a /tmp")),
         (format!("{way}x\n"), format!("{way}1777\n"))
     );
-    assert!(!std::path::Path::new("/tmp/x").exists());
+    assert!(!std::path::Path::new("/tmp/divvy-x").exists());
 }
 
 fn read_only(agent: &mut Agent) {

@@ -3,24 +3,26 @@
 //! - `/tmp` and `/var/tmp`: its own, on disk, gone with the container;
 //! - `/proc`: that of its own pid namespace, without what the OCI runtimes hide;
 //! - `/dev`: the harmless devices, own pseudo-terminals, own shared memory;
+//! - its volumes: each a directory of the host, at the path that the task wants;
 //! - `/run` and the agents' directories: empty.
 //!
 //! All mounts are made in the container's own mount namespace, so the host never has one to remove.
 
 use std::ffi::CString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 use serde::{Deserialize, Serialize};
 
 use super::{Host, Isolator, step, step_on};
-use crate::container::LaunchError;
 use crate::container::plan::{Plan, Record};
 use crate::container::sys;
+use crate::container::{LaunchError, VolumeBind};
 
 /// Where the container's files come from.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub(crate) struct Layout {
     hidden: Vec<PathBuf>,
     /// A file below `/run` that must stay: what `/etc/resolv.conf` points to.
     resolver: Option<PathBuf>,
+    /// Volumes, their directories without symbolic links.
+    #[serde(default)]
+    volumes: Vec<VolumeBind>,
 }
 
 pub(super) struct Rootfs;
@@ -55,7 +60,8 @@ impl Isolator for Rootfs {
         let mut hidden: Vec<_> = hidden.filter_map(|path| fs::canonicalize(path).ok()).collect();
         hidden.sort();
         let resolver = fs::canonicalize("/etc/resolv.conf").ok().filter(|path| path.starts_with("/run"));
-        plan.layout = Layout { root: record.root(), tmp, sandbox, hidden, resolver };
+        let volumes = plan.spec.volumes.iter().map(found).collect::<Result<_, _>>()?;
+        plan.layout = Layout { root: record.root(), tmp, sandbox, hidden, resolver, volumes };
         Ok(())
     }
 
@@ -70,6 +76,7 @@ impl Isolator for Rootfs {
         let mut sealed = hide(layout)?;
         sealed.extend(run(layout)?);
         sandbox(layout)?;
+        layout.volumes.iter().try_for_each(|bind| volume(layout, bind))?;
         sealed.iter().try_for_each(|directory| make_read_only(directory, false))?;
         pivot(&layout.root)
     }
@@ -271,6 +278,53 @@ fn sandbox(layout: &Layout) -> Result<(), LaunchError> {
     fs::create_dir_all(&target).map_err(step_on("create", &target))?;
     bind(&layout.sandbox, &target, MsFlags::empty())?;
     make_harmless(&target)
+}
+
+fn no_volume(bind: &VolumeBind, why: impl Into<String>) -> LaunchError {
+    LaunchError::Volume { id: bind.id.clone(), path: bind.target.clone(), why: why.into() }
+}
+
+/// The volume with its directory as the host knows it.
+fn found(bind: &VolumeBind) -> Result<VolumeBind, LaunchError> {
+    let source = fs::canonicalize(&bind.source).map_err(|error| no_volume(bind, error.to_string()))?;
+    Ok(VolumeBind { source, ..bind.clone() })
+}
+
+fn volume(layout: &Layout, bind: &VolumeBind) -> Result<(), LaunchError> {
+    let target = place(layout, bind)?;
+    self::bind(&bind.source, &target, MsFlags::empty())?;
+    make_harmless(&target)?;
+    if bind.read_only { make_read_only(&target, false) } else { Ok(()) }
+}
+
+/// The directory at which a volume is mounted. What was fetched into the sandbox may hold symbolic links, and here they would
+/// still lead to the host's files: none is followed.
+fn place(layout: &Layout, bind: &VolumeBind) -> Result<PathBuf, LaunchError> {
+    let own = [layout.sandbox.as_path(), Path::new("/tmp"), Path::new("/var/tmp"), Path::new("/run")];
+    let may_be_made = own.iter().any(|directory| bind.target.starts_with(directory));
+    let mut at = layout.root.clone();
+    for part in bind.target.components().skip(1) {
+        let Component::Normal(name) = part else {
+            return Err(no_volume(bind, "the path is not plain"));
+        };
+        at.push(name);
+        match fs::symlink_metadata(&at) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(metadata) if metadata.is_symlink() => {
+                return Err(no_volume(bind, "a part of the path is a symbolic link"));
+            }
+            Ok(_) => return Err(no_volume(bind, "a part of the path is not a directory")),
+            Err(error) if error.kind() == ErrorKind::NotFound && may_be_made => {
+                fs::create_dir(&at).map_err(|error| no_volume(bind, error.to_string()))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let why = "there is no such directory on this machine; below the sandbox and /tmp it is made";
+                return Err(no_volume(bind, why));
+            }
+            Err(error) => return Err(no_volume(bind, error.to_string())),
+        }
+    }
+    Ok(at)
 }
 
 /// Makes `root` the root, and forgets the old one.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::lchown;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
@@ -30,7 +30,9 @@ pub(crate) struct Security;
 impl Isolator for Security {
     fn prepare(&self, _host: &Host, _record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
         plan.identity = look_up(plan)?;
-        give(&plan.spec.sandbox, &plan.identity)
+        give(&plan.spec.sandbox, &plan.identity)?;
+        let writable = plan.spec.volumes.iter().filter(|volume| !volume.read_only);
+        writable.into_iter().try_for_each(|volume| give_once(&volume.source, &plan.identity))
     }
 
     fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
@@ -83,6 +85,15 @@ fn give(path: &Path, to: &Identity) -> Result<(), LaunchError> {
         give(&entry.map_err(step_on("list", path))?.path(), to)?;
     }
     Ok(())
+}
+
+/// Gives away a volume, if it is not the user's already: a large one is not walked through for each task.
+fn give_once(path: &Path, to: &Identity) -> Result<(), LaunchError> {
+    let metadata = fs::symlink_metadata(path).map_err(step_on("look at the volume", path))?;
+    match (metadata.uid(), metadata.gid()) == (to.uid, to.gid) {
+        true => Ok(()),
+        false => give(path, to),
+    }
 }
 
 /// Nothing that the process executes can ever have more than [`KEPT`].

@@ -102,6 +102,7 @@ fn a_framework_that_is_shut_down_loses_its_tasks_and_nobody_waits_for_its_acknow
         framework_id: framework("other"),
         framework_name: "other".to_owned(),
         task: task("t"),
+        allocation: divvy_proto::reservation::Allocation::default(),
     });
     bench.written();
     let shutdown = MasterMessage::ShutdownFramework { framework_id: framework("f") };

@@ -172,6 +172,7 @@ fn a_container_knows_who_it_is_and_which_ports_it_has() {
         cpu_limit: None,
         memory: "64MiB".parse().unwrap(),
         pids: 100,
+        volumes: Vec::new(),
     };
     assert_eq!(spec, expected);
 }

@@ -90,7 +90,12 @@ impl World {
         let state = |id: &ContainerId| self.containers.get(id).copied().unwrap_or(ContainerState::Absent);
         let tasks = self.disk.values().map(|record| (record.clone(), state(&record.container))).collect();
         let containers = self.containers.keys().cloned().collect();
-        self.feed(Input::Recovered(Recovered { agent: self.agent_on_disk.clone(), tasks, containers }));
+        self.feed(Input::Recovered(Recovered {
+            agent: self.agent_on_disk.clone(),
+            tasks,
+            containers,
+            ..Recovered::default()
+        }));
     }
 
     fn feed(&mut self, input: Input) {
@@ -110,6 +115,7 @@ impl World {
             Effect::Send { .. }
             | Effect::StartHealth { .. }
             | Effect::StopHealth(_)
+            | Effect::Volumes(_)
             | Effect::Terminate(_) => {}
             Effect::Disconnect { .. } => self.disconnect(),
             Effect::Checkpoint { token, record } => self.writing.push_back(Write::Record(token, record)),

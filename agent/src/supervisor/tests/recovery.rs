@@ -12,7 +12,7 @@ fn record() -> TaskRecord {
 fn recover(record: TaskRecord, state: ContainerState) -> (Bench, Vec<String>) {
     let mut bench = Bench::blank();
     let containers = vec![record.container.clone()];
-    let recovered = Recovered { agent: None, tasks: vec![(record, state)], containers };
+    let recovered = Recovered { tasks: vec![(record, state)], containers, ..Recovered::default() };
     let mut effects = bench.feed(Input::Recovered(recovered));
     effects.extend(bench.written());
     (bench, effects)
