@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "divvy/v1/resources.proto",
+    "divvy/v1/reservation.proto",
+    "divvy/v1/demand.proto",
     "divvy/v1/task.proto",
     "divvy/v1/scheduler.proto",
     "divvy/v1/agent.proto",

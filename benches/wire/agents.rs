@@ -83,7 +83,7 @@ impl Agent {
                 self.counters.lives.add(1);
                 Ok(())
             }
-            Down::Kill(_) | Down::ShutdownFramework(_) => Ok(()),
+            Down::Kill(_) | Down::ShutdownFramework(_) | Down::Volumes(_) => Ok(()),
             Down::Error(error) => bail!("the master refuses agent {}: {error:?}", self.number),
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::Attributes;
 use crate::ids::{AgentId, Epoch, FrameworkId, Hostname, TaskId, UpdateId};
+use crate::reservation::{Allocation, Reserved, Volume};
 use crate::resources::Resources;
 use crate::scheduler::StreamError;
 use crate::task::{AgentTask, TaskInfo, TaskStatus};
@@ -21,8 +22,14 @@ pub struct AgentInfo {
     pub url: String,
     /// The address at which its tasks' ports are reached.
     pub address: String,
-    /// All it has.
+    /// All it has, what is reserved included, what is revocable not.
     pub resources: Resources,
+    /// What of it its command line reserves; each stack is one fixed reservation.
+    #[serde(default)]
+    pub reserved: Vec<Reserved>,
+    /// What may be used beyond its resources for as long as nobody needs it (Mesos: oversubscription).
+    #[serde(default)]
+    pub revocable: Resources,
     /// What else it says of itself.
     pub attributes: Attributes,
     /// Its version.
@@ -73,6 +80,8 @@ pub enum MasterMessage {
         framework_name: String,
         /// What.
         task: TaskInfo,
+        /// Out of what it was given what it holds; to be reported with the task.
+        allocation: Allocation,
     },
     /// End a task.
     Kill {
@@ -97,6 +106,9 @@ pub enum MasterMessage {
         /// Which.
         framework_id: FrameworkId,
     },
+    /// All persistent volumes that the agent is to have. It makes the directories that are missing, and removes (with all that
+    /// is in them) those that are not named. Sent after `Registered` and whenever it changes.
+    Volumes(Vec<Volume>),
     /// The stream ends here, and why.
     Error(StreamError),
 }

@@ -126,6 +126,11 @@ text_id!(
     "operation_id"
 );
 text_id!(
+    /// Names a persistent volume, unique on its agent.
+    VolumeId,
+    "volume_id"
+);
+text_id!(
     /// Who a framework or operator is, as authentication has it.
     Principal,
     "principal"
@@ -148,6 +153,23 @@ impl fmt::Display for OfferId {
 }
 
 impl fmt::Debug for OfferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Resources that are wanted back. Never reused: the upper half is the master's epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InverseOfferId(pub u64);
+
+impl fmt::Display for InverseOfferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "i{}-{}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+impl fmt::Debug for InverseOfferId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

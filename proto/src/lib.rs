@@ -6,27 +6,38 @@
 //! Not here: sockets, clocks, decisions.
 
 pub mod agent;
+pub mod amounts;
 pub mod api;
 pub mod attributes;
 pub mod convert;
+pub mod demand;
 mod error;
 pub mod ids;
 pub mod pb;
+pub mod predicate;
 pub mod quantity;
+pub mod quota;
 pub mod ranges;
+pub mod reservation;
 pub mod resources;
 pub mod role;
 pub mod scheduler;
 pub mod task;
 pub mod time;
 
+pub use amounts::Amounts;
 pub use attributes::{AttributeValue, Attributes};
+pub use demand::{Demand, DemandShape};
 pub use error::Invalid;
 pub use ids::{
-    AgentId, CallId, Epoch, FrameworkId, Hostname, OfferId, OperationId, Principal, TaskId, UpdateId,
+    AgentId, CallId, Epoch, FrameworkId, Hostname, InverseOfferId, OfferId, OperationId, Principal, TaskId,
+    UpdateId, VolumeId,
 };
+pub use predicate::Predicate;
 pub use quantity::{Bytes, Cpus, Scalar};
+pub use quota::{Quota, Weight};
 pub use ranges::RangeSet;
+pub use reservation::{Allocation, Reservation, Reserved, Volume, VolumeMount};
 pub use resources::{Dimension, Resources, Shortage};
 pub use role::RolePath;
 pub use task::{TaskInfo, TaskState, TaskStatus};

@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Bytes {
 /// What a quantity may be written as in JSON or TOML. A float is taken by its shortest decimal text, so `0.1` is exact.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a number, or text such as \"512MiB\"")]
-enum NumberOrText {
+pub(crate) enum NumberOrText {
     Whole(i64),
     Decimal(f64),
     Text(String),

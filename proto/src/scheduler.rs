@@ -1,17 +1,22 @@
 //! What frameworks and the master say to each other: Mesos v1's scheduler API, with the differences of the design.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::Attributes;
+use crate::demand::{Demand, OfferedDemand};
 use crate::ids::{
-    AgentId, CallId, Epoch, FrameworkId, Hostname, OfferId, OperationId, Principal, TaskId, UpdateId,
+    AgentId, CallId, Epoch, FrameworkId, Hostname, InverseOfferId, OfferId, OperationId, Principal, TaskId,
+    UpdateId, VolumeId,
 };
+use crate::quantity::Bytes;
+use crate::reservation::{Reservation, Reserved, Volume};
 use crate::resources::{Resources, Shortage};
 use crate::role::RolePath;
 use crate::task::{TaskInfo, TaskStatus};
+use crate::time::Timestamp;
 
 /// A framework as it introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +38,17 @@ pub struct FrameworkInfo {
     pub url: Option<String>,
     /// Free for people.
     pub labels: BTreeMap<String, String>,
+    /// What it can deal with beyond the usual.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
+}
+
+/// What a framework can deal with; without it, it does not see such things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Offers of revocable resources: what runs on them may be ended at any time.
+    Revocable,
 }
 
 /// The failover timeout of a framework that states none.
@@ -54,8 +70,54 @@ pub struct OfferInfo {
     pub attributes: Attributes,
     /// In which role of the framework.
     pub role: RolePath,
-    /// How much.
+    /// How much, what is reserved included. Volumes are not in it: their disk is spent.
     pub resources: Resources,
+    /// How much of it is reserved, and under what. A task takes from the reserved first.
+    #[serde(default)]
+    pub reserved: Vec<Reserved>,
+    /// Volumes of the role on this agent that no task uses.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// All of it may be taken back at any time.
+    #[serde(default)]
+    pub revocable: bool,
+    /// From when on the agent is to be maintained, if that is planned.
+    #[serde(default)]
+    pub unavailable: Option<Timestamp>,
+    /// For which demand it was made; absent in a classic offer.
+    #[serde(default)]
+    pub demand: Option<OfferedDemand>,
+}
+
+/// Resources that are wanted back. What the framework does about it is its own affair; at the deadline the tasks are killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InverseOffer {
+    /// Names it.
+    pub id: InverseOfferId,
+    /// On which agent.
+    pub agent_id: AgentId,
+    /// The agent's machine.
+    pub hostname: Hostname,
+    /// The tasks that have to end.
+    pub tasks: Vec<TaskId>,
+    /// What they hold.
+    pub resources: Resources,
+    /// When they are killed; absent if they are not.
+    pub deadline: Option<Timestamp>,
+    /// Why.
+    pub reason: InverseReason,
+}
+
+/// Why resources are wanted back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InverseReason {
+    /// The agent is drained, or its maintenance is near.
+    Maintenance,
+    /// This role is below its guarantee.
+    Preemption(RolePath),
+    /// The agent has fewer revocable resources than it had.
+    Revocation,
 }
 
 /// What a framework does not want to see again, and for how long.
@@ -77,47 +139,87 @@ impl Default for Filters {
 pub enum Operation {
     /// Run tasks.
     Launch(Vec<TaskInfo>),
+    /// Run tasks on one of several agents that the call's offers are of. All tasks of the call run, or none.
+    LaunchOn {
+        /// Where.
+        agent_id: AgentId,
+        /// What.
+        tasks: Vec<TaskInfo>,
+    },
     /// Run tasks that share a fate. Not supported yet.
     LaunchGroup(Vec<TaskInfo>),
-    /// Reserve resources for the role. Not supported yet.
+    /// Reserve resources for the role of the offers.
     Reserve {
         /// For the feedback.
         id: Option<OperationId>,
         /// What.
         resources: Resources,
+        /// The reservations that this one refines; none if it takes what is unreserved.
+        refines: Vec<Reservation>,
+        /// Free for the framework.
+        labels: BTreeMap<String, String>,
     },
-    /// Undo a reservation. Not supported yet.
+    /// Undo the innermost reservation.
     Unreserve {
         /// For the feedback.
         id: Option<OperationId>,
-        /// What.
+        /// How much.
         resources: Resources,
+        /// Under these reservations.
+        stack: Vec<Reservation>,
     },
-    /// Make a persistent volume. Not supported yet.
+    /// Make a persistent volume of reserved disk.
     Create {
         /// For the feedback.
         id: Option<OperationId>,
-        /// Its size.
-        resources: Resources,
-        /// Its name, unique per role and agent.
-        volume_id: String,
+        /// Its name, unique on its agent.
+        volume_id: VolumeId,
+        /// How large.
+        size: Bytes,
+        /// Of disk under these reservations.
+        stack: Vec<Reservation>,
     },
-    /// Remove a persistent volume. Not supported yet.
+    /// Remove a persistent volume, and what is in it. No task may use it.
     Destroy {
         /// For the feedback.
         id: Option<OperationId>,
         /// Its name.
-        volume_id: String,
+        volume_id: VolumeId,
+    },
+    /// Make a persistent volume larger, from disk under the volume's own reservations.
+    Grow {
+        /// For the feedback.
+        id: Option<OperationId>,
+        /// Its name.
+        volume_id: VolumeId,
+        /// By how much.
+        by: Bytes,
+    },
+    /// Make a persistent volume smaller. No task may use it.
+    Shrink {
+        /// For the feedback.
+        id: Option<OperationId>,
+        /// Its name.
+        volume_id: VolumeId,
+        /// By how much; less than its size.
+        by: Bytes,
     },
 }
 
-/// One shape that a framework wants, how often. Not supported yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DemandShape {
-    /// How large.
-    pub resources: Resources,
-    /// How many.
-    pub count: u32,
+impl Operation {
+    /// What its feedback carries, if it wants any.
+    #[must_use]
+    pub fn id(&self) -> Option<&OperationId> {
+        match self {
+            Self::Launch(_) | Self::LaunchOn { .. } | Self::LaunchGroup(_) => None,
+            Self::Reserve { id, .. }
+            | Self::Unreserve { id, .. }
+            | Self::Create { id, .. }
+            | Self::Destroy { id, .. }
+            | Self::Grow { id, .. }
+            | Self::Shrink { id, .. } => id.as_ref(),
+        }
+    }
 }
 
 /// A call with its id.
@@ -139,7 +241,8 @@ pub enum CallBody {
         /// Roles in which no offers are wanted for now.
         suppressed: Vec<RolePath>,
     },
-    /// Use offers of one agent; what is left over returns, with the filter.
+    /// Use offers, all in one role; what is left over returns, with the filter. Offers of several agents only with `LaunchOn`:
+    /// then all launches happen, or none.
     Accept {
         /// Which offers; at least one.
         offers: Vec<OfferId>,
@@ -155,22 +258,23 @@ pub enum CallBody {
         /// Until when not to see the like again.
         filters: Filters,
     },
-    /// Not supported yet.
+    /// The framework will end these tasks itself before the deadline. Noted for operators.
     AcceptInverse {
         /// Which.
-        offers: Vec<OfferId>,
+        offers: Vec<InverseOfferId>,
     },
-    /// Not supported yet.
+    /// The framework will not. Noted for operators; the deadline stands.
     DeclineInverse {
         /// Which.
-        offers: Vec<OfferId>,
+        offers: Vec<InverseOfferId>,
     },
-    /// Not supported yet.
+    /// State what is wanted in a role from here on, instead of what was wanted before. Implies `Revive` in the role. An empty
+    /// demand wants nothing; classic offers come again with `Revive`.
     Demand {
         /// In which role.
         role: RolePath,
         /// What.
-        shapes: Vec<DemandShape>,
+        demand: Demand,
     },
     /// Drop filters and want offers again; all roles if none is named.
     Revive {
@@ -212,7 +316,7 @@ pub enum CallBody {
         /// What.
         data: Vec<u8>,
     },
-    /// Change name, roles, URL, labels or failover timeout.
+    /// Change name, roles, URL, labels, capabilities or failover timeout.
     UpdateFramework {
         /// To this.
         framework: FrameworkInfo,
@@ -241,8 +345,10 @@ pub enum Refusal {
     /// One of the offers is no longer there; the call's tasks are dropped.
     #[error("offer {0} is no longer outstanding")]
     OfferGone(OfferId),
-    /// The offers are of several agents.
-    #[error("the offers are of several agents; an Accept takes offers of one")]
+    /// The offers are of several agents, and an operation does not say on which it is to be done.
+    #[error(
+        "the offers are of several agents; only LaunchOn, which names the agent, takes offers of several"
+    )]
     SeveralAgents,
     /// The task wants more than the offers have.
     #[error("task {task_id}: {shortage}")]
@@ -267,6 +373,40 @@ pub enum Refusal {
     /// The stream has not subscribed.
     #[error("the first call on a stream is Subscribe")]
     NotSubscribed,
+    /// An operation wants more than the offers have, or have under these reservations.
+    #[error("operation {operation}: {shortage}")]
+    OperationShort {
+        /// Its place in the call, from 0.
+        operation: u32,
+        /// Of what.
+        shortage: Shortage,
+    },
+    /// The role, or one above it, would use more than its limit.
+    #[error("role {role} would exceed its limit: {shortage}")]
+    OverLimit {
+        /// Whose limit.
+        role: RolePath,
+        /// What is wanted and what is left of the limit.
+        shortage: Shortage,
+    },
+    /// The volume is not on this agent, or not the role's.
+    #[error("volume {0} is not in the offers")]
+    UnknownVolume(VolumeId),
+    /// A volume of this name exists on the agent.
+    #[error("a volume {0} exists on this agent already")]
+    DuplicateVolume(VolumeId),
+    /// A task uses the volume.
+    #[error("volume {0} is in use")]
+    VolumeInUse(VolumeId),
+    /// No such inverse offer of this framework.
+    #[error("inverse offer {0} is not outstanding")]
+    UnknownInverseOffer(InverseOfferId),
+    /// The principal calls more often than it may; nothing was done.
+    #[error("too many calls: try again in {} ms", retry_after.as_millis())]
+    Later {
+        /// When it may call again.
+        retry_after: Duration,
+    },
     /// Part of the interface, and still to come.
     #[error("{0} is not supported yet")]
     NotSupported(&'static str),
@@ -295,11 +435,13 @@ pub enum Event {
     Offers(Vec<OfferInfo>),
     /// An offer is no longer there; using it is harmless and in vain.
     Rescind(OfferId),
-    /// Resources are wanted back. Not sent yet.
-    InverseOffers(Vec<OfferInfo>),
+    /// Resources are wanted back.
+    InverseOffers(Vec<InverseOffer>),
+    /// An inverse offer is no longer there: its tasks have ended, or it was withdrawn.
+    RescindInverse(InverseOfferId),
     /// A task changed.
     Update(TaskStatus),
-    /// A reservation or volume changed. Not sent yet.
+    /// What became of an operation that carried an id. Sent once the change is durable.
     OperationUpdate {
         /// Which.
         operation_id: OperationId,
@@ -341,4 +483,8 @@ pub enum StreamError {
     /// The id was retired.
     #[error("the framework was torn down")]
     TornDown,
+    /// An operator has declared that the agent will not come back, and its tasks are taken to be gone: it has to kill what it
+    /// runs, forget its id, and register as a new agent. Only said to agents.
+    #[error("the agent was declared gone")]
+    Gone,
 }

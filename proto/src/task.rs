@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, FrameworkId, TaskId, UpdateId};
 use crate::quantity::{Bytes, Cpus};
+use crate::reservation::{Allocation, VolumeMount};
 use crate::resources::Resources;
 use crate::time::Timestamp;
 
@@ -115,6 +116,14 @@ pub enum Reason {
     Reconciliation,
     /// Its container ended and nobody can tell how.
     StatusLost,
+    /// Another role was below its guarantee and needed what it held.
+    Preempted,
+    /// Its agent is being drained.
+    AgentDrained,
+    /// Its agent has fewer revocable resources than it promised.
+    Revoked,
+    /// It was launched together with others, all or none, and one of them could not be.
+    GangBroken,
 }
 
 impl Reason {
@@ -140,6 +149,10 @@ impl Reason {
             Self::FrameworkRemoved => "framework_removed",
             Self::Reconciliation => "reconciliation",
             Self::StatusLost => "status_lost",
+            Self::Preempted => "preempted",
+            Self::AgentDrained => "agent_drained",
+            Self::Revoked => "revoked",
+            Self::GangBroken => "gang_broken",
         }
     }
 }
@@ -340,6 +353,12 @@ pub struct TaskInfo {
     pub kill_grace: Option<Duration>,
     /// Free for the framework and for people.
     pub labels: BTreeMap<String, String>,
+    /// Of two tasks that could be preempted, the one with the lower number is.
+    #[serde(default)]
+    pub priority: i32,
+    /// Persistent volumes of its agent that it sees.
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
 }
 
 /// A task as an agent reports it when it comes back.
@@ -349,6 +368,9 @@ pub struct AgentTask {
     pub framework_id: FrameworkId,
     /// What it is.
     pub info: TaskInfo,
+    /// Out of what it was given what it holds.
+    #[serde(default)]
+    pub allocation: Allocation,
     /// The latest that is known of it, acknowledged or not.
     pub status: TaskStatus,
 }

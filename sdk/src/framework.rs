@@ -112,6 +112,7 @@ impl<S: Scheduler> Framework<S> {
             failover_timeout: DEFAULT_FAILOVER_TIMEOUT,
             url: None,
             labels: BTreeMap::new(),
+            capabilities: Default::default(),
         };
         Self { info, scheduler, master: None, store: None, failover_timeout: None }
     }

@@ -177,6 +177,8 @@ fn task_info(id: TaskId, spec: &TaskSpec, resources: Resources, ports: Vec<TaskP
         health,
         kill_grace: spec.kill_grace,
         labels: spec.labels.clone(),
+        priority: 0,
+        volumes: Vec::new(),
     }
 }
 
@@ -210,6 +212,11 @@ mod tests {
             attributes: Attributes::default(),
             role: RolePath::default(),
             resources: resources.parse().unwrap(),
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: false,
+            unavailable: None,
+            demand: None,
         })
     }
 

@@ -359,6 +359,12 @@ mod tests {
             url: String::new(),
             version: String::new(),
             since: Timestamp(0),
+            deactivated: false,
+            drain: None,
+            maintenance: None,
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: Default::default(),
         }
     }
 
@@ -372,6 +378,11 @@ mod tests {
             attributes: agent.attributes.clone(),
             role: divvy_proto::RolePath::default(),
             resources: agent.resources.total.saturating_sub(&agent.resources.used),
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: false,
+            unavailable: None,
+            demand: None,
         })
     }
 

@@ -135,6 +135,11 @@ fn offer() -> OfferInfo {
         attributes: Attributes::default(),
         role: RolePath::default(),
         resources: "cpus=4;mem=4GiB".parse().unwrap(),
+        reserved: Vec::new(),
+        volumes: Vec::new(),
+        revocable: false,
+        unavailable: None,
+        demand: None,
     }
 }
 

@@ -183,8 +183,8 @@ async fn lie(master: &str, foreign_task: &str) {
     let accept = pb::Accept { offers: vec![123_456_789], operations: Vec::new(), filters: None };
     let (refusal, text) = rogue.refusal("no-such-offer", Some(Body::Accept(accept))).await;
     assert_eq!(refusal, Some(Refusal::OfferGone(123_456_789)), "{text}");
-    let demand = pb::Demand { role: "*".to_owned(), shapes: Vec::new() };
-    let (refusal, text) = rogue.refusal("demand", Some(Body::Demand(demand))).await;
+    let message = pb::TaskMessage { agent_id: "a1".to_owned(), task_id: "t1".to_owned(), data: Vec::new() };
+    let (refusal, text) = rogue.refusal("message", Some(Body::Message(message))).await;
     assert!(matches!(refusal, Some(Refusal::NotSupported(_))), "{refusal:?}: {text}");
     let (refusal, text) = rogue.refusal("empty", None).await;
     assert!(matches!(refusal, Some(Refusal::Invalid(_))), "{refusal:?}: {text}");

@@ -130,12 +130,15 @@ impl AgentNode {
             resources: self.total.clone(),
             attributes: format!("rack=r{}", self.rack).parse().expect("attributes"),
             version: "sim".to_owned(),
+            reserved: Vec::new(),
+            revocable: Default::default(),
         };
         Config {
             incarnation: format!("i{index}-{}", self.life),
             boot_id: self.boot.to_string(),
             agent,
             sandboxes: PathBuf::from("/sandboxes"),
+            volumes: PathBuf::from("/volumes"),
             default_user: UserName::new("nobody").expect("a user"),
             kill_grace: Duration::from_secs(3),
             pids_limit: 100,
@@ -159,6 +162,7 @@ impl AgentNode {
             agent: self.disk_agent.clone(),
             tasks: self.disk.values().map(|record| (record.clone(), state(&record.container))).collect(),
             containers: self.containers.keys().cloned().collect(),
+            volumes: Default::default(),
         }
     }
 }
@@ -286,7 +290,7 @@ impl World {
                 };
                 self.agent_hears(index, 1..500, input);
             }
-            Effect::CancelPrepare(_) => {}
+            Effect::CancelPrepare(_) | Effect::Volumes(_) => {}
             Effect::Launch(spec) => {
                 let id = spec.id.clone();
                 self.agents[index].launching.insert(id.clone(), spec);

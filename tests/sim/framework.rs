@@ -113,6 +113,7 @@ fn config(kind: usize, seed: u64) -> Config {
         failover_timeout: Duration::from_secs(7 * 24 * 3600),
         url: None,
         labels: BTreeMap::new(),
+        capabilities: Default::default(),
     };
     Config { durable: true, ..Config::new(framework, seed) }
 }

@@ -423,6 +423,7 @@ impl Kernel {
             failover_timeout: DEFAULT_FAILOVER_TIMEOUT,
             url: None,
             labels: BTreeMap::new(),
+            capabilities: Default::default(),
         };
         self.timers.set(Timer::Failover(id.clone()), now + info.failover_timeout);
         let mut framework = Framework::new(info, Connection::Disconnected, now);

@@ -57,6 +57,11 @@ impl Kernel {
             attributes: agent.info.attributes.clone(),
             role: role.clone(),
             resources: grant.resources.clone(),
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: false,
+            unavailable: None,
+            demand: None,
         };
         let (client, resources) = (grant.client, grant.resources);
         self.changes.agent(&agent_id);

@@ -75,6 +75,12 @@ impl Kernel {
             url: agent.info.url.clone(),
             version: agent.info.version.clone(),
             since: agent.since,
+            deactivated: false,
+            drain: None,
+            maintenance: None,
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: Default::default(),
         }
     }
 
@@ -194,6 +200,10 @@ impl Kernel {
                 frameworks: subscribed.get(&path).copied().unwrap_or_default(),
                 resources: held.to_resources(),
                 path,
+                quota: None,
+                consumed: Default::default(),
+                reserved: Default::default(),
+                unmet: Default::default(),
             }
         };
         paths.into_iter().map(show).collect()

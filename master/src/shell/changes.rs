@@ -37,6 +37,8 @@ impl Numbered {
             Change::Task(_) => "task",
             Change::TaskRemoved { .. } => "task_removed",
             Change::Status(_) => "status",
+            Change::Role(_) => "role",
+            Change::Decision(_) => "decision",
         }
     }
 }
@@ -51,6 +53,8 @@ fn data(change: &Change) -> serde_json::Result<String> {
             serde_json::to_string(&serde_json::json!({ "framework_id": framework_id, "id": id }))
         }
         Change::Status(status) => serde_json::to_string(status),
+        Change::Role(role) => serde_json::to_string(role),
+        Change::Decision(decision) => serde_json::to_string(decision),
     }
 }
 

@@ -184,6 +184,7 @@ pub(super) mod names {
             MasterMessage::Kill { .. } => "kill",
             MasterMessage::Acknowledge { .. } => "acknowledge",
             MasterMessage::ShutdownFramework { .. } => "shutdown_framework",
+            MasterMessage::Volumes(_) => "volumes",
             MasterMessage::Error(_) => "error",
         }
     }
@@ -214,6 +215,7 @@ pub(super) mod names {
             Event::Offers(_) => "offers",
             Event::Rescind(_) => "rescind",
             Event::InverseOffers(_) => "inverse_offers",
+            Event::RescindInverse(_) => "rescind_inverse",
             Event::Update(_) => "update",
             Event::OperationUpdate { .. } => "operation_update",
             Event::Message { .. } => "message",

@@ -233,6 +233,7 @@ mod tests {
                 failover_timeout: Duration::from_secs(1),
                 url: None,
                 labels: BTreeMap::new(),
+                capabilities: Default::default(),
             },
             disconnected: None,
             retired: false,

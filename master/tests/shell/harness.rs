@@ -144,6 +144,8 @@ pub(crate) fn agent_info(hostname: &str) -> AgentInfo {
         resources: "cpus=4;mem=1GiB;ports=[31000-31099]".parse().unwrap(),
         attributes: "rack=r1".parse().unwrap(),
         version: "test".to_owned(),
+        reserved: Vec::new(),
+        revocable: Default::default(),
     }
 }
 
@@ -241,6 +243,7 @@ pub(crate) fn framework_info(name: &str) -> FrameworkInfo {
         failover_timeout: Duration::from_secs(3600),
         url: None,
         labels: BTreeMap::new(),
+        capabilities: Default::default(),
     }
 }
 
@@ -352,6 +355,8 @@ pub(crate) fn task(id: &str) -> TaskInfo {
         health: Vec::new(),
         kill_grace: None,
         labels: BTreeMap::new(),
+        priority: 0,
+        volumes: Vec::new(),
     }
 }
 

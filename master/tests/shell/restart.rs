@@ -21,7 +21,12 @@ async fn agents_and_frameworks_keep_their_ids_and_tasks_run_on() {
     let states: Vec<_> = frameworks.iter().map(|framework| framework.state).collect();
     assert_eq!(states, [FrameworkState::Disconnected]);
 
-    let task = AgentTask { framework_id: framework_id.clone(), info: task("t1"), status };
+    let task = AgentTask {
+        framework_id: framework_id.clone(),
+        info: task("t1"),
+        status,
+        allocation: Default::default(),
+    };
     let info = AgentInfo { id: Some(agent_id.clone()), ..agent_info("agent-1") };
     let agent = Agent::register(&cluster, info, vec![task]).await;
     let info = FrameworkInfo { id: Some(framework_id.clone()), ..framework_info("test") };

@@ -6,6 +6,8 @@ use crate::agent::{AgentInfo, AgentMessage, MasterMessage};
 use crate::error::Invalid;
 use crate::ids::Epoch;
 use crate::pb;
+use crate::reservation::{Reserved, Volume};
+use crate::resources::Resources;
 
 impl From<AgentInfo> for pb::AgentInfo {
     fn from(agent: AgentInfo) -> Self {
@@ -17,6 +19,8 @@ impl From<AgentInfo> for pb::AgentInfo {
             resources: Some(agent.resources.into()),
             attributes: from_attributes(agent.attributes),
             version: agent.version,
+            reserved: field::to_list(agent.reserved),
+            revocable: Some(agent.revocable.into()),
         }
     }
 }
@@ -32,16 +36,34 @@ impl TryFrom<pb::AgentInfo> for AgentInfo {
                 "another name: every agent has this one",
             ));
         }
+        let resources = field::message("resources", wire.resources)?;
         Ok(Self {
             id: field::parsed_opt("id", wire.id.as_ref())?,
             hostname: field::parsed("hostname", &wire.hostname)?,
             url: field::text("url", wire.url, limits::URL)?,
             address: field::text("address", wire.address, limits::NAME)?,
-            resources: field::message("resources", wire.resources)?,
+            reserved: reserved(wire.reserved, &resources)?,
+            revocable: field::inner("revocable", wire.revocable.unwrap_or_default())?,
+            resources,
             attributes,
             version: field::text("version", wire.version, limits::NAME)?,
         })
     }
+}
+
+/// What an agent reserves by itself: parts of what it has, each under one fixed reservation.
+fn reserved(wire: Vec<pb::Reserved>, resources: &Resources) -> Result<Vec<Reserved>, Invalid> {
+    let reserved: Vec<Reserved> = field::list("reserved", wire, limits::RESERVED)?;
+    let is_fixed = |part: &Reserved| matches!(part.stack.as_slice(), [only] if only.fixed);
+    if let Some(i) = reserved.iter().position(|part| !is_fixed(part)) {
+        return Err(Invalid::missing(format!("reserved[{i}].stack"), "one fixed reservation"));
+    }
+    let rest = reserved.iter().try_fold(resources.clone(), |rest, part| {
+        rest.checked_sub(&part.resources).ok_or_else(|| {
+            Invalid::new("reserved", &part.resources, format!("no more than the agent has, {resources}"))
+        })
+    });
+    rest.map(|_| reserved)
 }
 
 impl From<AgentMessage> for pb::AgentMessage {
@@ -95,11 +117,14 @@ impl From<MasterMessage> for pb::MasterMessage {
                 })
             }
             MasterMessage::Ping => Wire::Ping(pb::Ping {}),
-            MasterMessage::Launch { framework_id, framework_name, task } => Wire::Launch(pb::LaunchTask {
-                framework_id: framework_id.into(),
-                framework_name,
-                task: Some(task.into()),
-            }),
+            MasterMessage::Launch { framework_id, framework_name, task, allocation } => {
+                Wire::Launch(pb::LaunchTask {
+                    framework_id: framework_id.into(),
+                    framework_name,
+                    task: Some(task.into()),
+                    allocation: Some(allocation.into()),
+                })
+            }
             MasterMessage::Kill { framework_id, task_id, grace } => Wire::Kill(pb::KillAgentTask {
                 framework_id: framework_id.into(),
                 task_id: task_id.into(),
@@ -114,6 +139,9 @@ impl From<MasterMessage> for pb::MasterMessage {
             }
             MasterMessage::ShutdownFramework { framework_id } => {
                 Wire::ShutdownFramework(pb::ShutdownFramework { framework_id: framework_id.into() })
+            }
+            MasterMessage::Volumes(volumes) => {
+                Wire::Volumes(pb::Volumes { volumes: field::to_list(volumes) })
             }
             MasterMessage::Error(error) => Wire::Error(error.into()),
         };
@@ -132,6 +160,7 @@ impl TryFrom<pb::MasterMessage> for MasterMessage {
             Wire::Kill(message) => ("kill", kill(&message)),
             Wire::Acknowledge(message) => ("acknowledge", acknowledge(&message)),
             Wire::ShutdownFramework(message) => ("shutdown_framework", shutdown(&message)),
+            Wire::Volumes(message) => ("volumes", volumes(message)),
             Wire::Error(error) => return Ok(Self::Error(field::inner("error", error)?)),
         };
         message.map_err(|e| e.within(name))
@@ -151,7 +180,15 @@ fn launch(message: pb::LaunchTask) -> Result<MasterMessage, Invalid> {
         framework_id: field::parsed("framework_id", &message.framework_id)?,
         framework_name: field::text("framework_name", message.framework_name, limits::NAME)?,
         task: field::message("task", message.task)?,
+        allocation: field::inner("allocation", message.allocation.unwrap_or_default())?,
     })
+}
+
+fn volumes(message: pb::Volumes) -> Result<MasterMessage, Invalid> {
+    let volumes: Vec<Volume> = field::list("", message.volumes, limits::VOLUMES)?;
+    let ids: Vec<&str> = volumes.iter().map(|volume| volume.id.as_str()).collect();
+    field::each_once("", &ids)?;
+    Ok(MasterMessage::Volumes(volumes))
 }
 
 fn kill(message: &pb::KillAgentTask) -> Result<MasterMessage, Invalid> {

@@ -1,14 +1,16 @@
 //! What a framework asks.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use super::demand::{from_demand, to_demand};
 use super::{field, limits};
 use crate::error::Invalid;
-use crate::ids::{AgentId, OfferId, TaskId};
+use crate::ids::{AgentId, InverseOfferId, OfferId, TaskId};
 use crate::pb;
 use crate::pb::call::Body as Wire;
 use crate::role::RolePath;
-use crate::scheduler::{Call, CallBody, DemandShape, Filters, Operation};
+use crate::scheduler::{Call, CallBody, Filters, Operation};
 
 impl From<Call> for pb::Call {
     fn from(call: Call) -> Self {
@@ -39,14 +41,12 @@ impl From<CallBody> for Wire {
                 Self::Decline(pb::Decline { offers: numbers(&offers), filters: Some(filters.into()) })
             }
             CallBody::AcceptInverse { offers } => {
-                Self::AcceptInverse(pb::AcceptInverse { offers: numbers(&offers) })
+                Self::AcceptInverse(pb::AcceptInverse { offers: inverse_numbers(&offers) })
             }
             CallBody::DeclineInverse { offers } => {
-                Self::DeclineInverse(pb::DeclineInverse { offers: numbers(&offers) })
+                Self::DeclineInverse(pb::DeclineInverse { offers: inverse_numbers(&offers) })
             }
-            CallBody::Demand { role, shapes } => {
-                Self::Demand(pb::Demand { role: role.into(), shapes: field::to_list(shapes) })
-            }
+            CallBody::Demand { role, demand } => Self::Demand(from_demand(role.into(), demand)),
             CallBody::Revive { roles } => Self::Revive(pb::Revive { roles: field::to_list(roles) }),
             CallBody::Suppress { roles } => Self::Suppress(pb::Suppress { roles: field::to_list(roles) }),
             CallBody::Kill { task_id, grace } => kill(task_id, grace),
@@ -86,6 +86,10 @@ fn numbers(offers: &[OfferId]) -> Vec<u64> {
     offers.iter().map(|offer| offer.0).collect()
 }
 
+fn inverse_numbers(offers: &[InverseOfferId]) -> Vec<u64> {
+    offers.iter().map(|offer| offer.0).collect()
+}
+
 impl TryFrom<Wire> for CallBody {
     type Error = Invalid;
     fn try_from(wire: Wire) -> Result<Self, Invalid> {
@@ -94,12 +98,12 @@ impl TryFrom<Wire> for CallBody {
             Wire::Accept(call) => ("accept", accept(call)),
             Wire::Decline(call) => ("decline", decline(call)),
             Wire::AcceptInverse(call) => {
-                ("accept_inverse", offers(&call.offers).map(|offers| Self::AcceptInverse { offers }))
+                ("accept_inverse", inverse(&call.offers).map(|offers| Self::AcceptInverse { offers }))
             }
             Wire::DeclineInverse(call) => {
-                ("decline_inverse", offers(&call.offers).map(|offers| Self::DeclineInverse { offers }))
+                ("decline_inverse", inverse(&call.offers).map(|offers| Self::DeclineInverse { offers }))
             }
-            Wire::Demand(call) => ("demand", demand(call)),
+            Wire::Demand(call) => ("demand", to_demand(call)),
             Wire::Revive(call) => ("revive", roles(&call.roles).map(|roles| Self::Revive { roles })),
             Wire::Suppress(call) => ("suppress", roles(&call.roles).map(|roles| Self::Suppress { roles })),
             Wire::Kill(call) => ("kill", to_kill(&call)),
@@ -128,7 +132,9 @@ fn update_framework(call: pb::UpdateFramework) -> Result<CallBody, Invalid> {
 fn accept(call: pb::Accept) -> Result<CallBody, Invalid> {
     let operations: Vec<Operation> = field::list("operations", call.operations, limits::OPERATIONS)?;
     let tasks = operations.iter().map(|operation| match operation {
-        Operation::Launch(tasks) | Operation::LaunchGroup(tasks) => tasks.len(),
+        Operation::Launch(tasks) | Operation::LaunchOn { tasks, .. } | Operation::LaunchGroup(tasks) => {
+            tasks.len()
+        }
         _ => 0,
     });
     field::at_most("operations.launch", tasks.sum(), limits::TASKS_PER_ACCEPT)?;
@@ -145,16 +151,18 @@ fn filters(wire: Option<pb::Filters>) -> Filters {
 }
 
 fn offers(numbers: &[u64]) -> Result<Vec<OfferId>, Invalid> {
-    field::at_least_one("offers", numbers.len())?;
-    field::at_most("offers", numbers.len(), limits::OFFERS)?;
-    let offers: Vec<OfferId> = numbers.iter().copied().map(OfferId).collect();
-    field::each_once("offers", &offers)?;
-    Ok(offers)
+    check_offers(numbers.iter().copied().map(OfferId).collect())
 }
 
-fn demand(call: pb::Demand) -> Result<CallBody, Invalid> {
-    let shapes = field::list("shapes", call.shapes, limits::SHAPES)?;
-    Ok(CallBody::Demand { role: field::parsed("role", &call.role)?, shapes })
+fn inverse(numbers: &[u64]) -> Result<Vec<InverseOfferId>, Invalid> {
+    check_offers(numbers.iter().copied().map(InverseOfferId).collect())
+}
+
+fn check_offers<T: Ord + Display>(offers: Vec<T>) -> Result<Vec<T>, Invalid> {
+    field::at_least_one("offers", offers.len())?;
+    field::at_most("offers", offers.len(), limits::OFFERS)?;
+    field::each_once("offers", &offers)?;
+    Ok(offers)
 }
 
 fn roles(roles: &[String]) -> Result<Vec<RolePath>, Invalid> {
@@ -190,17 +198,4 @@ fn to_reconcile(call: &pb::Reconcile) -> Result<CallBody, Invalid> {
 fn message(call: pb::TaskMessage) -> Result<CallBody, Invalid> {
     let (agent_id, task_id, data) = field::task_message(call)?;
     Ok(CallBody::Message { agent_id, task_id, data })
-}
-
-impl From<DemandShape> for pb::DemandShape {
-    fn from(shape: DemandShape) -> Self {
-        Self { resources: Some(shape.resources.into()), count: shape.count }
-    }
-}
-
-impl TryFrom<pb::DemandShape> for DemandShape {
-    type Error = Invalid;
-    fn try_from(wire: pb::DemandShape) -> Result<Self, Invalid> {
-        Ok(Self { resources: field::message("resources", wire.resources)?, count: wire.count })
-    }
 }

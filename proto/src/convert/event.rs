@@ -2,14 +2,13 @@
 
 use super::{field, limits};
 use crate::error::Invalid;
-use crate::ids::{Epoch, OfferId};
+use crate::ids::{Epoch, InverseOfferId, OfferId};
 use crate::pb;
 use crate::pb::event::Event as Wire;
-use crate::scheduler::{Event, OfferInfo};
+use crate::scheduler::Event;
 
 impl From<Event> for pb::Event {
     fn from(event: Event) -> Self {
-        let offers = |offers: Vec<OfferInfo>| pb::Offers { offers: field::to_list(offers) };
         let event = match event {
             Event::Subscribed { framework_id, epoch, heartbeat } => Wire::Subscribed(pb::Subscribed {
                 framework_id: framework_id.into(),
@@ -19,9 +18,14 @@ impl From<Event> for pb::Event {
             Event::Reply { call_id, outcome } => {
                 Wire::Reply(pb::Reply { call_id: call_id.into(), outcome: Some(outcome.into()) })
             }
-            Event::Offers(list) => Wire::Offers(offers(list)),
+            Event::Offers(list) => Wire::Offers(pb::Offers { offers: field::to_list(list) }),
             Event::Rescind(offer) => Wire::Rescind(pb::Rescind { offer_id: offer.0 }),
-            Event::InverseOffers(list) => Wire::InverseOffers(offers(list)),
+            Event::InverseOffers(list) => {
+                Wire::InverseOffers(pb::InverseOffers { offers: field::to_list(list) })
+            }
+            Event::RescindInverse(offer) => {
+                Wire::RescindInverse(pb::RescindInverse { inverse_offer_id: offer.0 })
+            }
             Event::Update(status) => Wire::Update(status.into()),
             Event::OperationUpdate { operation_id, outcome } => Wire::OperationUpdate(pb::OperationUpdate {
                 operation_id: operation_id.into(),
@@ -44,9 +48,16 @@ impl TryFrom<pb::Event> for Event {
         let (name, event) = match field::required("event", wire.event)? {
             Wire::Subscribed(event) => ("subscribed", subscribed(&event)),
             Wire::Reply(event) => ("reply", reply(event)),
-            Wire::Offers(event) => return offers("offers", event).map(Self::Offers),
+            Wire::Offers(event) => {
+                return field::list("offers", event.offers, limits::OFFERS).map(Self::Offers);
+            }
             Wire::Rescind(event) => return Ok(Self::Rescind(OfferId(event.offer_id))),
-            Wire::InverseOffers(event) => return offers("inverse_offers", event).map(Self::InverseOffers),
+            Wire::InverseOffers(event) => {
+                return field::list("inverse_offers", event.offers, limits::OFFERS).map(Self::InverseOffers);
+            }
+            Wire::RescindInverse(event) => {
+                return Ok(Self::RescindInverse(InverseOfferId(event.inverse_offer_id)));
+            }
             Wire::Update(status) => return Ok(Self::Update(field::inner("update", status)?)),
             Wire::OperationUpdate(event) => ("operation_update", operation_update(event)),
             Wire::Message(event) => ("message", message(event)),
@@ -69,10 +80,6 @@ fn subscribed(event: &pb::Subscribed) -> Result<Event, Invalid> {
 fn reply(event: pb::Reply) -> Result<Event, Invalid> {
     let call_id = field::parsed("call_id", &event.call_id)?;
     Ok(Event::Reply { call_id, outcome: field::message("outcome", event.outcome)? })
-}
-
-fn offers(field: &str, event: pb::Offers) -> Result<Vec<OfferInfo>, Invalid> {
-    field::list(field, event.offers, limits::OFFERS)
 }
 
 fn operation_update(event: pb::OperationUpdate) -> Result<Event, Invalid> {

@@ -9,6 +9,7 @@ use super::limits;
 use crate::error::Invalid;
 use crate::ids::{AgentId, TaskId};
 use crate::pb;
+use crate::quantity::Bytes;
 use crate::time::{Timestamp, millis};
 
 /// A value that has to be there.
@@ -124,8 +125,11 @@ pub(super) fn cut(mut text: String) -> String {
     text
 }
 
+/// Free text by name.
+pub(super) type Labels = BTreeMap<String, String>;
+
 /// Labels: free text under names that are not empty.
-pub(super) fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
+pub(super) fn labels(labels: Labels) -> Result<Labels, Invalid> {
     at_most("labels", labels.len(), limits::LABELS)?;
     if labels.contains_key("") {
         return Err(Invalid::missing("labels", "names that are not empty"));
@@ -177,9 +181,19 @@ pub(super) fn time(field: &str, ms: u64) -> Result<Timestamp, Invalid> {
     }
 }
 
+/// A point in time that may be left out.
+pub(super) fn time_opt(field: &str, ms: Option<u64>) -> Result<Option<Timestamp>, Invalid> {
+    ms.map(|ms| time(field, ms)).transpose()
+}
+
 /// A point in time as the wire has it.
 pub(super) fn time_ms(time: Timestamp) -> u64 {
     time.0.min(limits::TIME_MS)
+}
+
+/// A size.
+pub(super) fn bytes(field: &str, bytes: i64) -> Result<Bytes, Invalid> {
+    Bytes::from_bytes(bytes).map_err(|e| Invalid { field: field.to_owned(), ..e })
 }
 
 /// A count of objects.

@@ -1,13 +1,19 @@
 //! How a framework introduces itself, and what it is offered.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::field::same_names;
 use super::resources::{from_attributes, to_attributes};
 use super::{field, limits};
 use crate::error::Invalid;
-use crate::ids::OfferId;
+use crate::ids::{InverseOfferId, OfferId};
 use crate::pb;
-use crate::scheduler::{DEFAULT_FAILOVER_TIMEOUT, Filters, FrameworkInfo, OfferInfo};
+use crate::scheduler::{
+    Capability, DEFAULT_FAILOVER_TIMEOUT, Filters, FrameworkInfo, InverseOffer, InverseReason, OfferInfo,
+};
+
+same_names!(Capability, pb::Capability, [Revocable]);
 
 impl From<FrameworkInfo> for pb::FrameworkInfo {
     fn from(framework: FrameworkInfo) -> Self {
@@ -20,6 +26,11 @@ impl From<FrameworkInfo> for pb::FrameworkInfo {
             failover_timeout_ms: Some(field::ms(framework.failover_timeout)),
             url: framework.url,
             labels: framework.labels,
+            capabilities: framework
+                .capabilities
+                .into_iter()
+                .map(|c| pb::Capability::from(c).into())
+                .collect(),
         }
     }
 }
@@ -38,8 +49,18 @@ impl TryFrom<pb::FrameworkInfo> for FrameworkInfo {
                 .unwrap_or(DEFAULT_FAILOVER_TIMEOUT),
             url: field::text_opt("url", wire.url, limits::URL)?,
             labels: field::labels(wire.labels)?,
+            capabilities: capabilities(&wire.capabilities)?,
         })
     }
+}
+
+fn capabilities(wire: &[i32]) -> Result<BTreeSet<Capability>, Invalid> {
+    field::at_most("capabilities", wire.len(), limits::CAPABILITIES)?;
+    field::each_once("capabilities", wire)?;
+    let known = |(i, number): (usize, &i32)| {
+        field::known::<pb::Capability, _>(&format!("capabilities[{i}]"), *number)
+    };
+    wire.iter().enumerate().map(known).collect()
 }
 
 impl From<Filters> for pb::Filters {
@@ -66,6 +87,11 @@ impl From<OfferInfo> for pb::OfferInfo {
             attributes: from_attributes(offer.attributes),
             role: offer.role.into(),
             resources: Some(offer.resources.into()),
+            reserved: field::to_list(offer.reserved),
+            volumes: field::to_list(offer.volumes),
+            revocable: offer.revocable,
+            unavailable_ms: offer.unavailable.map(field::time_ms),
+            demand: offer.demand.map(Into::into),
         }
     }
 }
@@ -80,6 +106,51 @@ impl TryFrom<pb::OfferInfo> for OfferInfo {
             attributes: to_attributes(wire.attributes)?,
             role: field::parsed("role", &wire.role)?,
             resources: field::message("resources", wire.resources)?,
+            reserved: field::list("reserved", wire.reserved, limits::RESERVED)?,
+            volumes: field::list("volumes", wire.volumes, limits::VOLUMES)?,
+            revocable: wire.revocable,
+            unavailable: field::time_opt("unavailable", wire.unavailable_ms)?,
+            demand: wire.demand.map(|demand| field::inner("demand", demand)).transpose()?,
+        })
+    }
+}
+
+impl From<InverseOffer> for pb::InverseOffer {
+    fn from(offer: InverseOffer) -> Self {
+        use pb::inverse_offer::Reason as Wire;
+        let reason = match offer.reason {
+            InverseReason::Maintenance => Wire::Maintenance(pb::Maintenance {}),
+            InverseReason::Preemption(role) => Wire::Preemption(role.into()),
+            InverseReason::Revocation => Wire::Revocation(pb::Revocation {}),
+        };
+        Self {
+            id: offer.id.0,
+            agent_id: offer.agent_id.into(),
+            hostname: offer.hostname.into(),
+            tasks: field::to_list(offer.tasks),
+            resources: Some(offer.resources.into()),
+            deadline_ms: offer.deadline.map(field::time_ms),
+            reason: Some(reason),
+        }
+    }
+}
+
+impl TryFrom<pb::InverseOffer> for InverseOffer {
+    type Error = Invalid;
+    fn try_from(wire: pb::InverseOffer) -> Result<Self, Invalid> {
+        use pb::inverse_offer::Reason as Wire;
+        Ok(Self {
+            id: InverseOfferId(wire.id),
+            agent_id: field::parsed("agent_id", &wire.agent_id)?,
+            hostname: field::parsed("hostname", &wire.hostname)?,
+            tasks: field::parsed_list("tasks", &wire.tasks, limits::TASKS)?,
+            resources: field::message("resources", wire.resources)?,
+            deadline: field::time_opt("deadline", wire.deadline_ms)?,
+            reason: match field::required("reason", wire.reason)? {
+                Wire::Maintenance(pb::Maintenance {}) => InverseReason::Maintenance,
+                Wire::Preemption(role) => InverseReason::Preemption(field::parsed("preemption", &role)?),
+                Wire::Revocation(pb::Revocation {}) => InverseReason::Revocation,
+            },
         })
     }
 }

@@ -17,7 +17,21 @@ pub const OFFERS: usize = 100_000;
 /// Most roles of a framework, and in one Revive or Suppress.
 pub const ROLES: usize = 10_000;
 /// Most shapes of one Demand.
-pub const SHAPES: usize = 10_000;
+pub const SHAPES: usize = 256;
+/// Longest name of a shape, in bytes.
+pub const SHAPE_NAME: usize = 128;
+/// Most reservations that refine each other.
+pub const RESERVATION_STACK: usize = 8;
+/// Most labels of a reservation.
+pub const RESERVATION_LABELS: usize = 64;
+/// Most differently reserved parts of an agent, an offer or a task.
+pub const RESERVED: usize = 10_000;
+/// Most persistent volumes of an agent.
+pub const VOLUMES: usize = 10_000;
+/// Most persistent volumes of a task.
+pub const TASK_VOLUMES: usize = 100;
+/// Most capabilities of a framework.
+pub const CAPABILITIES: usize = 100;
 /// Most tasks in a Reconcile or a Register.
 pub const TASKS: usize = 100_000;
 /// Most objects of one kind in an answer to an operator.
@@ -56,6 +70,8 @@ pub const DATA: usize = 1 << 20;
 
 /// Longest duration of any kind, ten years: a sum with a point in time never overflows. A sender sends no more.
 pub const DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longest time for which the kernel holds what it gathers for a gang.
+pub const GANG_HOLD: Duration = Duration::from_secs(3600);
 /// Longest refusal, a year. What is longer is taken as a year (Mesos: 365 days).
 pub const REFUSE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The last millisecond that RFC 3339 can name: 9999-12-31T23:59:59.999Z.

@@ -9,13 +9,16 @@
 
 mod agent;
 mod call;
+mod demand;
 mod event;
 mod field;
 mod framework;
 pub mod limits;
 mod operation;
 mod operator;
+mod policy;
 mod refusal;
+mod reservation;
 mod resources;
 mod status;
 mod task;

@@ -51,6 +51,12 @@ impl From<api::Agent> for pb::AgentView {
             url: agent.url,
             version: agent.version,
             since_ms: field::time_ms(agent.since),
+            deactivated: agent.deactivated,
+            drain: agent.drain.map(Into::into),
+            maintenance: agent.maintenance.map(Into::into),
+            reserved: field::to_list(agent.reserved),
+            volumes: field::to_list(agent.volumes),
+            revocable: Some(agent.revocable.into()),
         }
     }
 }
@@ -69,6 +75,15 @@ impl TryFrom<pb::AgentView> for api::Agent {
             url: field::text("url", wire.url, limits::URL)?,
             version: field::text("version", wire.version, limits::NAME)?,
             since: field::time("since", wire.since_ms)?,
+            deactivated: wire.deactivated,
+            drain: wire.drain.map(|drain| field::inner("drain", drain)).transpose()?,
+            maintenance: wire.maintenance.map(|window| field::inner("maintenance", window)).transpose()?,
+            reserved: field::list("reserved", wire.reserved, limits::RESERVED)?,
+            volumes: field::list("volumes", wire.volumes, limits::VOLUMES)?,
+            revocable: match wire.revocable {
+                Some(revocable) => field::inner("revocable", revocable)?,
+                None => api::ResourceUse::default(),
+            },
         })
     }
 }
@@ -194,31 +209,6 @@ impl TryFrom<pb::OfferView> for api::Offer {
     }
 }
 
-impl From<api::Role> for pb::RoleView {
-    fn from(role: api::Role) -> Self {
-        Self {
-            path: role.path.into(),
-            weight_millis: role.weight,
-            dominant_share: role.dominant_share,
-            frameworks: role.frameworks as u64,
-            resources: Some(role.resources.into()),
-        }
-    }
-}
-
-impl TryFrom<pb::RoleView> for api::Role {
-    type Error = Invalid;
-    fn try_from(wire: pb::RoleView) -> Result<Self, Invalid> {
-        Ok(Self {
-            path: field::parsed("path", &wire.path)?,
-            weight: wire.weight_millis,
-            dominant_share: field::share("dominant_share", wire.dominant_share)?,
-            frameworks: field::count("frameworks", wire.frameworks)?,
-            resources: field::message("resources", wire.resources)?,
-        })
-    }
-}
-
 impl From<api::Status> for pb::ClusterStatus {
     fn from(status: api::Status) -> Self {
         let agents = status.agents.into_iter();
@@ -326,6 +316,8 @@ impl From<api::Change> for pb::Change {
                 Wire::TaskRemoved(pb::TaskRemoved { framework_id: framework_id.into(), id: id.into() })
             }
             api::Change::Status(status) => Wire::Status((*status).into()),
+            api::Change::Role(role) => Wire::Role(role.into()),
+            api::Change::Decision(decision) => Wire::Decision(decision.into()),
         };
         Self { change: Some(change) }
     }
@@ -345,6 +337,8 @@ impl TryFrom<pb::Change> for api::Change {
                 id: field::parsed("task_removed.id", &task.id)?,
             },
             Wire::Status(status) => Self::Status(Box::new(field::inner("status", status)?)),
+            Wire::Role(role) => Self::Role(field::inner("role", role)?),
+            Wire::Decision(decision) => Self::Decision(field::inner("decision", decision)?),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{field, limits};
 use crate::error::Invalid;
-use crate::ids::OfferId;
+use crate::ids::{InverseOfferId, OfferId};
 use crate::pb;
 use crate::scheduler::{Outcome, Refusal, StreamError};
 
@@ -44,6 +44,19 @@ impl From<Refusal> for pb::Refusal {
             Refusal::UnknownRole(role) => Wire::UnknownRole(role.into()),
             Refusal::UnknownFramework(framework) => Wire::UnknownFramework(framework.into()),
             Refusal::NotSubscribed => Wire::NotSubscribed(pb::NotSubscribed {}),
+            Refusal::OperationShort { operation, shortage } => {
+                Wire::OperationShort(pb::OperationShort { operation, shortage: Some(shortage.into()) })
+            }
+            Refusal::OverLimit { role, shortage } => {
+                Wire::OverLimit(pb::OverLimit { role: role.into(), shortage: Some(shortage.into()) })
+            }
+            Refusal::UnknownVolume(volume) => Wire::UnknownVolume(volume.into()),
+            Refusal::DuplicateVolume(volume) => Wire::DuplicateVolume(volume.into()),
+            Refusal::VolumeInUse(volume) => Wire::VolumeInUse(volume.into()),
+            Refusal::UnknownInverseOffer(offer) => Wire::UnknownInverseOffer(offer.0),
+            Refusal::Later { retry_after } => {
+                Wire::Later(pb::Later { retry_after_ms: field::ms(retry_after) })
+            }
             Refusal::NotSupported(what) => Wire::NotSupported(what.to_owned()),
         };
         Self { text, refusal: Some(refusal) }
@@ -64,6 +77,17 @@ impl TryFrom<pb::Refusal> for Refusal {
             Wire::UnknownRole(role) => Self::UnknownRole(field::parsed("unknown_role", &role)?),
             Wire::UnknownFramework(id) => Self::UnknownFramework(field::parsed("unknown_framework", &id)?),
             Wire::NotSubscribed(pb::NotSubscribed {}) => Self::NotSubscribed,
+            Wire::OperationShort(wire) => operation_short(wire).map_err(|e| e.within("operation_short"))?,
+            Wire::OverLimit(wire) => over_limit(wire).map_err(|e| e.within("over_limit"))?,
+            Wire::UnknownVolume(volume) => Self::UnknownVolume(field::parsed("unknown_volume", &volume)?),
+            Wire::DuplicateVolume(volume) => {
+                Self::DuplicateVolume(field::parsed("duplicate_volume", &volume)?)
+            }
+            Wire::VolumeInUse(volume) => Self::VolumeInUse(field::parsed("volume_in_use", &volume)?),
+            Wire::UnknownInverseOffer(offer) => Self::UnknownInverseOffer(InverseOfferId(offer)),
+            Wire::Later(wire) => {
+                Self::Later { retry_after: field::duration("later.retry_after", wire.retry_after_ms)? }
+            }
             Wire::NotSupported(what) => Self::NotSupported(to_come(&what)),
         })
     }
@@ -74,7 +98,18 @@ fn not_enough(wire: pb::NotEnough) -> Result<Refusal, Invalid> {
     Ok(Refusal::NotEnough { task_id: field::parsed("task_id", &wire.task_id)?, shortage })
 }
 
-/// The parts of the interface that are still to come. A newer master may name one that is not here; it is then not named.
+fn operation_short(wire: pb::OperationShort) -> Result<Refusal, Invalid> {
+    let shortage = field::message("shortage", wire.shortage)?;
+    Ok(Refusal::OperationShort { operation: wire.operation, shortage })
+}
+
+fn over_limit(wire: pb::OverLimit) -> Result<Refusal, Invalid> {
+    let shortage = field::message("shortage", wire.shortage)?;
+    Ok(Refusal::OverLimit { role: field::parsed("role", &wire.role)?, shortage })
+}
+
+/// The parts of the interface that are still to come (`LaunchGroup`, `Message`), and those that masters of earlier versions do
+/// not support. A newer master may name one that is not here; it is then not named.
 fn to_come(what: &str) -> &'static str {
     const TO_COME: [&str; 9] = [
         "AcceptInverse",
@@ -119,6 +154,7 @@ impl From<StreamError> for pb::StreamError {
             StreamError::Refused(why) => Wire::Refused(field::cut(why)),
             StreamError::TooSlow(waiting) => Wire::TooSlow(waiting as u64),
             StreamError::TornDown => Wire::TornDown(pb::TornDown {}),
+            StreamError::Gone => Wire::Gone(pb::AgentGone {}),
         };
         Self { error: Some(error) }
     }
@@ -133,6 +169,7 @@ impl TryFrom<pb::StreamError> for StreamError {
             Wire::Refused(why) => Self::Refused(field::text("refused", why, limits::TEXT)?),
             Wire::TooSlow(waiting) => Self::TooSlow(field::count("too_slow", waiting)?),
             Wire::TornDown(pb::TornDown {}) => Self::TornDown,
+            Wire::Gone(pb::AgentGone {}) => Self::Gone,
         })
     }
 }

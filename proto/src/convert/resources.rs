@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{field, limits};
+use crate::amounts::Amounts;
 use crate::attributes::{AttributeValue, Attributes, OrderedRanges};
 use crate::error::Invalid;
 use crate::pb;
@@ -48,6 +49,18 @@ impl TryFrom<pb::Resources> for Resources {
         check_ports(&ports)?;
         Ok(resources.with_ports(ports))
     }
+}
+
+/// Amounts by name as the wire has them.
+pub(super) fn from_amounts(amounts: &Amounts) -> BTreeMap<String, i64> {
+    amounts.iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
+}
+
+/// Amounts by name.
+pub(super) fn to_amounts(field: &str, wire: BTreeMap<String, i64>) -> Result<Amounts, Invalid> {
+    field::at_most(field, wire.len(), limits::CUSTOM_SCALARS)?;
+    let with = |all: Amounts, (name, amount): (String, i64)| all.with(&name, amount);
+    wire.into_iter().try_fold(Amounts::new(), with).map_err(|e| e.within(field))
 }
 
 fn from_ranges(ranges: &RangeSet) -> Vec<pb::Range> {

@@ -47,7 +47,11 @@ same_names!(
         AgentGone,
         FrameworkRemoved,
         Reconciliation,
-        StatusLost
+        StatusLost,
+        Preempted,
+        AgentDrained,
+        Revoked,
+        GangBroken
     ]
 );
 
@@ -127,6 +131,5 @@ impl TryFrom<pb::ContainerStatus> for ContainerStatus {
 }
 
 fn size(field: &str, bytes: Option<i64>) -> Result<Option<Bytes>, Invalid> {
-    let size = |bytes| Bytes::from_bytes(bytes).map_err(|e| Invalid { field: field.to_owned(), ..e });
-    bytes.map(size).transpose()
+    bytes.map(|bytes| field::bytes(field, bytes)).transpose()
 }

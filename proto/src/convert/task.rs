@@ -7,6 +7,7 @@ use crate::error::Invalid;
 use crate::pb;
 use crate::quantity::Cpus;
 use crate::ranges::RangeSet;
+use crate::reservation::VolumeMount;
 use crate::resources::Resources;
 use crate::task::{AgentTask, Artifact, Command, HealthCheck, Probe, TaskInfo, TaskPort};
 
@@ -26,6 +27,8 @@ impl From<TaskInfo> for pb::TaskInfo {
             health: field::to_list(task.health),
             kill_grace_ms: task.kill_grace.map(field::ms),
             labels: task.labels,
+            priority: task.priority,
+            volumes: field::to_list(task.volumes),
         }
     }
 }
@@ -53,8 +56,17 @@ impl TryFrom<pb::TaskInfo> for TaskInfo {
             health: field::list("health", wire.health, limits::HEALTH_CHECKS)?,
             kill_grace: field::duration_opt("kill_grace", wire.kill_grace_ms)?,
             labels: field::labels(wire.labels)?,
+            priority: wire.priority,
+            volumes: volumes(wire.volumes)?,
         })
     }
+}
+
+fn volumes(wire: Vec<pb::VolumeMount>) -> Result<Vec<VolumeMount>, Invalid> {
+    let volumes: Vec<VolumeMount> = field::list("volumes", wire, limits::TASK_VOLUMES)?;
+    let paths: Vec<&str> = volumes.iter().map(|volume| volume.path.as_str()).collect();
+    field::each_once("volumes", &paths)?;
+    Ok(volumes)
 }
 
 fn cpu_limit(millis: i64) -> Result<Cpus, Invalid> {
@@ -275,6 +287,7 @@ impl From<AgentTask> for pb::AgentTask {
         Self {
             framework_id: task.framework_id.into(),
             info: Some(task.info.into()),
+            allocation: Some(task.allocation.into()),
             status: Some(task.status.into()),
         }
     }
@@ -286,6 +299,7 @@ impl TryFrom<pb::AgentTask> for AgentTask {
         let task = Self {
             framework_id: field::parsed("framework_id", &wire.framework_id)?,
             info: field::message("info", wire.info)?,
+            allocation: field::inner("allocation", wire.allocation.unwrap_or_default())?,
             status: field::message("status", wire.status)?,
         };
         match task.info.id == task.status.task_id {

@@ -9,17 +9,20 @@ use divvy_proto::convert::limits;
 use divvy_proto::quantity;
 use divvy_proto::resources::{Resources, Shortage};
 use divvy_proto::scheduler::{
-    Call, CallBody, DemandShape, Event, Filters, FrameworkInfo, OfferInfo, Operation, Outcome, Refusal,
-    StreamError,
+    Call, CallBody, Capability, Event, Filters, FrameworkInfo, InverseOffer, InverseReason, OfferInfo,
+    Operation, Outcome, Refusal, StreamError,
 };
 use divvy_proto::{
-    AttributeValue, Attributes, Epoch, Invalid, OfferId, OperationId, Principal, RangeSet, RolePath, Scalar,
-    Timestamp,
+    AttributeValue, Attributes, Epoch, Invalid, InverseOfferId, OfferId, OperationId, Principal, RangeSet,
+    RolePath, Scalar, Timestamp,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
+use crate::any_owned::{
+    allocation, demand, offered_demand, own_reserved, reserved, some_bytes, something, stack, volumes,
+};
 use crate::any_task::{agent_task, task_info, task_status};
 
 /// An id of any kind.
@@ -108,8 +111,9 @@ pub(crate) fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 fn framework() -> impl Strategy<Value = FrameworkInfo> {
     let who = (of(id()), name(), of(name()), of(id::<Principal>()), of(name()));
-    (who, roles(1), duration(), labels()).prop_map(
-        |((id, name, user, principal, url), roles, failover_timeout, labels)| FrameworkInfo {
+    let capabilities = btree_set(Just(Capability::Revocable), 0..2);
+    (who, roles(1), duration(), labels(), capabilities).prop_map(
+        |((id, name, user, principal, url), roles, failover_timeout, labels, capabilities)| FrameworkInfo {
             id,
             name,
             user,
@@ -118,6 +122,7 @@ fn framework() -> impl Strategy<Value = FrameworkInfo> {
             failover_timeout,
             url,
             labels,
+            capabilities,
         },
     )
 }
@@ -130,20 +135,35 @@ fn offers() -> impl Strategy<Value = Vec<OfferId>> {
     btree_set(any::<u64>(), 1..5).prop_map(|numbers| numbers.into_iter().rev().map(OfferId).collect())
 }
 
-fn operation() -> impl Strategy<Value = Operation> {
+fn inverse() -> impl Strategy<Value = Vec<InverseOfferId>> {
+    offers().prop_map(|offers| offers.into_iter().map(|offer| InverseOfferId(offer.0)).collect())
+}
+
+fn operation() -> BoxedStrategy<Operation> {
     let of_id = || of(id::<OperationId>());
     prop_oneof![
         vec(task_info(), 1..3).prop_map(Operation::Launch),
         vec(task_info(), 1..3).prop_map(Operation::LaunchGroup),
-        (of_id(), resources()).prop_map(|(id, resources)| Operation::Reserve { id, resources }),
-        (of_id(), resources()).prop_map(|(id, resources)| Operation::Unreserve { id, resources }),
-        (of_id(), resources(), name()).prop_map(|(id, resources, volume_id)| Operation::Create {
+        (id(), vec(task_info(), 1..3)).prop_map(|(agent_id, tasks)| Operation::LaunchOn { agent_id, tasks }),
+        (of_id(), something(), of(stack()), labels()).prop_map(|(id, resources, refines, labels)| {
+            Operation::Reserve { id, resources, refines: refines.unwrap_or_default(), labels }
+        }),
+        (of_id(), something(), stack()).prop_map(|(id, resources, stack)| Operation::Unreserve {
             id,
             resources,
-            volume_id
+            stack
         }),
-        (of_id(), name()).prop_map(|(id, volume_id)| Operation::Destroy { id, volume_id }),
+        (of_id(), id(), some_bytes(), stack()).prop_map(|(id, volume_id, size, stack)| Operation::Create {
+            id,
+            volume_id,
+            size,
+            stack
+        }),
+        (of_id(), id()).prop_map(|(id, volume_id)| Operation::Destroy { id, volume_id }),
+        (of_id(), id(), some_bytes()).prop_map(|(id, volume_id, by)| Operation::Grow { id, volume_id, by }),
+        (of_id(), id(), some_bytes()).prop_map(|(id, volume_id, by)| Operation::Shrink { id, volume_id, by }),
     ]
+    .boxed()
 }
 
 fn introduction() -> impl Strategy<Value = (FrameworkInfo, Vec<RolePath>)> {
@@ -151,7 +171,6 @@ fn introduction() -> impl Strategy<Value = (FrameworkInfo, Vec<RolePath>)> {
 }
 
 fn body() -> impl Strategy<Value = CallBody> {
-    let shape = (resources(), any::<u32>()).prop_map(|(resources, count)| DemandShape { resources, count });
     prop_oneof![
         introduction().prop_map(|(framework, suppressed)| CallBody::Subscribe { framework, suppressed }),
         introduction()
@@ -159,9 +178,9 @@ fn body() -> impl Strategy<Value = CallBody> {
         (offers(), vec(operation(), 0..3), filters())
             .prop_map(|(offers, operations, filters)| CallBody::Accept { offers, operations, filters }),
         (offers(), filters()).prop_map(|(offers, filters)| CallBody::Decline { offers, filters }),
-        offers().prop_map(|offers| CallBody::AcceptInverse { offers }),
-        offers().prop_map(|offers| CallBody::DeclineInverse { offers }),
-        (role(), vec(shape, 0..3)).prop_map(|(role, shapes)| CallBody::Demand { role, shapes }),
+        inverse().prop_map(|offers| CallBody::AcceptInverse { offers }),
+        inverse().prop_map(|offers| CallBody::DeclineInverse { offers }),
+        (role(), demand()).prop_map(|(role, demand)| CallBody::Demand { role, demand }),
         roles(0).prop_map(|roles| CallBody::Revive { roles }),
         roles(0).prop_map(|roles| CallBody::Suppress { roles }),
         (id(), of(duration())).prop_map(|(task_id, grace)| CallBody::Kill { task_id, grace }),
@@ -184,25 +203,56 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
     (id(), body()).prop_map(|(id, body)| Call { id, body })
 }
 
-fn offer() -> impl Strategy<Value = OfferInfo> {
-    (any::<u64>(), id(), id(), attributes(), role(), resources()).prop_map(
-        |(number, agent_id, hostname, attributes, role, resources)| OfferInfo {
-            id: OfferId(number),
+fn offer() -> BoxedStrategy<OfferInfo> {
+    let what = (resources(), reserved(), volumes(), any::<bool>(), of(time()), of(offered_demand()));
+    (any::<u64>(), id(), id(), attributes(), role(), what)
+        .prop_map(|(number, agent_id, hostname, attributes, role, what)| {
+            let (resources, reserved, volumes, revocable, unavailable, demand) = what;
+            OfferInfo {
+                id: OfferId(number),
+                agent_id,
+                hostname,
+                attributes,
+                role,
+                resources,
+                reserved,
+                volumes,
+                revocable,
+                unavailable,
+                demand,
+            }
+        })
+        .boxed()
+}
+
+pub(crate) fn inverse_offer() -> BoxedStrategy<InverseOffer> {
+    let reason = prop_oneof![
+        Just(InverseReason::Maintenance),
+        role().prop_map(InverseReason::Preemption),
+        Just(InverseReason::Revocation),
+    ];
+    let tasks = btree_set(id(), 0..4).prop_map(|tasks| tasks.into_iter().collect());
+    (any::<u64>(), id(), id(), tasks, resources(), of(time()), reason)
+        .prop_map(|(number, agent_id, hostname, tasks, resources, deadline, reason)| InverseOffer {
+            id: InverseOfferId(number),
             agent_id,
             hostname,
-            attributes,
-            role,
+            tasks,
             resources,
-        },
-    )
+            deadline,
+            reason,
+        })
+        .boxed()
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    let shortage = (name(), text(), text()).prop_map(|(dimension, wanted, available)| Shortage {
-        dimension,
-        wanted,
-        available,
-    });
+    let shortage = || {
+        (name(), text(), text()).prop_map(|(dimension, wanted, available)| Shortage {
+            dimension,
+            wanted,
+            available,
+        })
+    };
     let to_come =
         ["Demand", "LaunchGroup", "AcceptInverse", "DeclineInverse", "Message", "Create", "Destroy"];
     prop_oneof![
@@ -210,13 +260,23 @@ fn refusal() -> impl Strategy<Value = Refusal> {
             .prop_map(|(field, value, expected)| Refusal::Invalid(Invalid::new(field, value, expected))),
         any::<u64>().prop_map(|number| Refusal::OfferGone(OfferId(number))),
         Just(Refusal::SeveralAgents),
-        (id(), shortage).prop_map(|(task_id, shortage)| Refusal::NotEnough { task_id, shortage }),
+        (id(), shortage()).prop_map(|(task_id, shortage)| Refusal::NotEnough { task_id, shortage }),
         id().prop_map(Refusal::DuplicateTask),
         id().prop_map(Refusal::UnknownTask),
         role().prop_map(Refusal::UnknownRole),
         id().prop_map(Refusal::UnknownFramework),
         Just(Refusal::NotSubscribed),
         prop::sample::select(to_come.to_vec()).prop_map(Refusal::NotSupported),
+        prop_oneof![
+            (any::<u32>(), shortage())
+                .prop_map(|(operation, shortage)| Refusal::OperationShort { operation, shortage }),
+            (role(), shortage()).prop_map(|(role, shortage)| Refusal::OverLimit { role, shortage }),
+            id().prop_map(Refusal::UnknownVolume),
+            id().prop_map(Refusal::DuplicateVolume),
+            id().prop_map(Refusal::VolumeInUse),
+            any::<u64>().prop_map(|number| Refusal::UnknownInverseOffer(InverseOfferId(number))),
+            duration().prop_map(|retry_after| Refusal::Later { retry_after }),
+        ],
     ]
 }
 
@@ -230,6 +290,7 @@ fn stream_error() -> impl Strategy<Value = StreamError> {
         text().prop_map(StreamError::Refused),
         any::<usize>().prop_map(StreamError::TooSlow),
         Just(StreamError::TornDown),
+        Just(StreamError::Gone),
     ]
 }
 
@@ -243,7 +304,8 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         (id(), outcome()).prop_map(|(call_id, outcome)| Event::Reply { call_id, outcome }),
         vec(offer(), 0..3).prop_map(Event::Offers),
         any::<u64>().prop_map(|number| Event::Rescind(OfferId(number))),
-        vec(offer(), 0..3).prop_map(Event::InverseOffers),
+        vec(inverse_offer(), 0..3).prop_map(Event::InverseOffers),
+        any::<u64>().prop_map(|number| Event::RescindInverse(InverseOfferId(number))),
         task_status().prop_map(Event::Update),
         (id(), outcome())
             .prop_map(|(operation_id, outcome)| Event::OperationUpdate { operation_id, outcome }),
@@ -258,18 +320,13 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn agent_info() -> impl Strategy<Value = AgentInfo> {
-    (of(id()), id(), text(), text(), resources(), attributes(), text()).prop_map(
-        |(id, hostname, url, address, resources, attributes, version)| AgentInfo {
-            id,
-            hostname,
-            url,
-            address,
-            resources,
-            attributes,
-            version,
-        },
-    )
+fn agent_info() -> BoxedStrategy<AgentInfo> {
+    let what = resources().prop_flat_map(|all| (own_reserved(&all), Just(all), resources()));
+    (of(id()), id(), text(), text(), what, attributes(), text())
+        .prop_map(|(id, hostname, url, address, (reserved, resources, revocable), attributes, version)| {
+            AgentInfo { id, hostname, url, address, resources, reserved, revocable, attributes, version }
+        })
+        .boxed()
 }
 
 pub(crate) fn agent_message() -> impl Strategy<Value = AgentMessage> {
@@ -288,11 +345,12 @@ pub(crate) fn master_message() -> impl Strategy<Value = MasterMessage> {
             MasterMessage::Registered { agent_id, epoch: Epoch(epoch), ping_interval }
         }),
         Just(MasterMessage::Ping),
-        (id(), name(), task_info()).prop_map(|(framework_id, framework_name, task)| MasterMessage::Launch {
-            framework_id,
-            framework_name,
-            task
-        }),
+        (id(), name(), task_info(), allocation()).prop_map(
+            |(framework_id, framework_name, task, allocation)| {
+                MasterMessage::Launch { framework_id, framework_name, task, allocation }
+            }
+        ),
+        volumes().prop_map(MasterMessage::Volumes),
         (id(), id(), of(duration())).prop_map(|(framework_id, task_id, grace)| MasterMessage::Kill {
             framework_id,
             task_id,

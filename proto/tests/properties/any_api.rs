@@ -2,14 +2,16 @@
 
 use divvy_proto::OfferId;
 use divvy_proto::api::{
-    Agent, AgentState, Change, Framework, FrameworkState, Offer, ResourceUse, Role, Snapshot, Status, Task,
+    Agent, AgentState, Change, Decision, Drain, Framework, FrameworkState, Offer, ResourceUse, Role,
+    Snapshot, Status, Task, VolumeView, Window,
 };
 use divvy_proto::task::TaskPort;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::any::{attributes, id, name, resources, role, text, time};
+use crate::any::{attributes, duration, id, name, resources, role, text, time};
+use crate::any_owned::{amounts, quota, reserved, volume};
 use crate::any_task::{reason, state};
 
 fn agent_state() -> impl Strategy<Value = AgentState> {
@@ -33,18 +35,45 @@ fn resource_use() -> BoxedStrategy<ResourceUse> {
         .boxed()
 }
 
+fn drain() -> impl Strategy<Value = Drain> {
+    (time(), of(time()), any::<bool>(), any::<bool>())
+        .prop_map(|(since, deadline, then_gone, drained)| Drain { since, deadline, then_gone, drained })
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    (time(), duration(), text()).prop_map(|(start, duration, reason)| Window { start, duration, reason })
+}
+
+fn volume_views() -> BoxedStrategy<Vec<VolumeView>> {
+    let view = (volume(), vec(text(), 0..2)).prop_map(|(volume, used_by)| VolumeView { volume, used_by });
+    vec(view, 0..3).boxed()
+}
+
 pub(crate) fn agent() -> BoxedStrategy<Agent> {
-    (
-        (id(), id()),
-        agent_state(),
-        resource_use(),
-        attributes(),
-        any::<usize>(),
-        (text(), text(), text()),
-        time(),
-    )
-        .prop_map(|((id, hostname), state, resources, attributes, tasks, (address, url, version), since)| {
-            Agent { id, hostname, state, resources, attributes, tasks, address, url, version, since }
+    let what = (resource_use(), resource_use(), attributes(), reserved(), volume_views());
+    let states = (agent_state(), any::<bool>(), of(drain()), of(window()), time());
+    ((id(), id()), states, what, any::<usize>(), (text(), text(), text()))
+        .prop_map(|((id, hostname), states, what, tasks, (address, url, version))| {
+            let (state, deactivated, drain, maintenance, since) = states;
+            let (resources, revocable, attributes, reserved, volumes) = what;
+            Agent {
+                id,
+                hostname,
+                state,
+                resources,
+                attributes,
+                tasks,
+                address,
+                url,
+                version,
+                since,
+                deactivated,
+                drain,
+                maintenance,
+                reserved,
+                volumes,
+                revocable,
+            }
         })
         .boxed()
 }
@@ -114,13 +143,30 @@ pub(crate) fn offer() -> BoxedStrategy<Offer> {
 }
 
 pub(crate) fn role_view() -> BoxedStrategy<Role> {
-    (role(), any::<u32>(), share(), any::<usize>(), resources())
-        .prop_map(|(path, weight, dominant_share, frameworks, resources)| Role {
-            path,
-            weight,
-            dominant_share,
-            frameworks,
+    let policy = (of(quota()), amounts(), resources(), amounts());
+    (role(), any::<u32>(), share(), any::<usize>(), resources(), policy)
+        .prop_map(|(path, weight, dominant_share, frameworks, resources, policy)| {
+            let (quota, consumed, reserved, unmet) = policy;
+            Role { path, weight, dominant_share, frameworks, resources, quota, consumed, reserved, unmet }
+        })
+        .boxed()
+}
+
+fn decision() -> BoxedStrategy<Decision> {
+    let what = (1..=10_i32)
+        .prop_map(|number| divvy_proto::pb::DecisionKind::try_from(number).unwrap().try_into().unwrap());
+    let tasks = btree_set(id(), 0..3).prop_map(|tasks| tasks.into_iter().collect());
+    (any::<u64>(), time(), what, (of(id()), of(role()), of(id())), tasks, resources(), text())
+        .prop_map(|(index, time, what, (framework_id, role, agent_id), tasks, resources, why)| Decision {
+            index,
+            time,
+            what,
+            framework_id,
+            role,
+            agent_id,
+            tasks,
             resources,
+            why,
         })
         .boxed()
 }
@@ -148,6 +194,8 @@ pub(crate) fn change() -> BoxedStrategy<Change> {
         task().prop_map(Change::Task),
         (id(), id()).prop_map(|(framework_id, id)| Change::TaskRemoved { framework_id, id }),
         status().prop_map(|status| Change::Status(Box::new(status))),
+        role_view().prop_map(Change::Role),
+        decision().prop_map(Change::Decision),
     ]
     .boxed()
 }

@@ -3,12 +3,13 @@
 use divvy_proto::task::{
     AgentTask, Artifact, Command, ContainerStatus, ExitStatus, HealthCheck, Probe, Reason, Source, TaskPort,
 };
-use divvy_proto::{Bytes, Cpus, RangeSet, TaskInfo, TaskState, TaskStatus};
+use divvy_proto::{Cpus, RangeSet, TaskInfo, TaskState, TaskStatus};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::any::{amount, duration, id, labels, name, resources, some_time, text, time};
+use crate::any::{duration, id, labels, name, resources, some_time, text, time};
+use crate::any_owned::{allocation, bytes, mounts};
 
 /// By number, as prost has them.
 pub(crate) fn state() -> impl Strategy<Value = TaskState> {
@@ -16,11 +17,7 @@ pub(crate) fn state() -> impl Strategy<Value = TaskState> {
 }
 
 pub(crate) fn reason() -> impl Strategy<Value = Reason> {
-    (1..=18_i32).prop_map(|number| divvy_proto::pb::Reason::try_from(number).unwrap().try_into().unwrap())
-}
-
-fn bytes() -> impl Strategy<Value = Bytes> {
-    amount().prop_map(|bytes| Bytes::from_bytes(bytes).unwrap())
+    (1..=22_i32).prop_map(|number| divvy_proto::pb::Reason::try_from(number).unwrap().try_into().unwrap())
 }
 
 fn container() -> impl Strategy<Value = ContainerStatus> {
@@ -114,10 +111,10 @@ pub(crate) fn task_info() -> impl Strategy<Value = TaskInfo> {
         named_ports,
         env,
         caps,
-        (of(name()), files, of(duration()), labels()),
+        (of(name()), files, of(duration()), labels(), any::<i32>(), mounts()),
     )
         .prop_map(|(id, name, command, resources, ports, env, (cpu_limit, pids_limit), rest)| {
-            let (user, (artifacts, health), kill_grace, labels) = rest;
+            let (user, (artifacts, health), kill_grace, labels, priority, volumes) = rest;
             let own =
                 RangeSet::from_ranges(ports.iter().map(|port| (port.number.into(), port.number.into())));
             let resources = resources.clone().with_ports(resources.ports().union(&own));
@@ -135,14 +132,15 @@ pub(crate) fn task_info() -> impl Strategy<Value = TaskInfo> {
                 health,
                 kill_grace,
                 labels,
+                priority,
+                volumes,
             }
         })
 }
 
 pub(crate) fn agent_task() -> impl Strategy<Value = AgentTask> {
-    (id(), task_info(), task_status()).prop_map(|(framework_id, info, status)| AgentTask {
-        framework_id,
-        status: TaskStatus { task_id: info.id.clone(), ..status },
-        info,
+    (id(), task_info(), allocation(), task_status()).prop_map(|(framework_id, info, allocation, status)| {
+        let status = TaskStatus { task_id: info.id.clone(), ..status };
+        AgentTask { framework_id, info, allocation, status }
     })
 }

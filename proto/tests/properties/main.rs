@@ -13,8 +13,11 @@
 mod amounts;
 mod any;
 mod any_api;
+mod any_owned;
 mod any_task;
 mod names;
+mod predicates;
+mod quotas;
 mod ranges;
 mod refused;
 mod wire;

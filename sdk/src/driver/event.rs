@@ -71,7 +71,10 @@ impl<S: Scheduler> Driver<S> {
                 self.stale = true;
             }
             Event::Heartbeat => {}
-            Event::InverseOffers(_) | Event::OperationUpdate { .. } | Event::Message { .. } => {
+            Event::InverseOffers(_)
+            | Event::RescindInverse(_)
+            | Event::OperationUpdate { .. }
+            | Event::Message { .. } => {
                 debug!("an event that is not supported yet");
             }
         }
@@ -125,7 +128,7 @@ impl<S: Scheduler> Driver<S> {
                 self.hang_up(effects);
             }
             StreamError::TornDown if self.link.is_opening() && !self.tearing_down => self.begin_anew(effects),
-            StreamError::TakenOver | StreamError::Refused(_) | StreamError::TornDown => {
+            StreamError::TakenOver | StreamError::Refused(_) | StreamError::TornDown | StreamError::Gone => {
                 self.stop(error, effects);
             }
         }

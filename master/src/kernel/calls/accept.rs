@@ -153,7 +153,12 @@ impl Kernel {
             "sent to its agent",
         );
         let framework_name = self.frameworks.get(id).map(|f| f.info.name.clone()).unwrap_or_default();
-        let message = MasterMessage::Launch { framework_id: id.clone(), framework_name, task: info.clone() };
+        let message = MasterMessage::Launch {
+            framework_id: id.clone(),
+            framework_name,
+            task: info.clone(),
+            allocation: Default::default(),
+        };
         let task = Task {
             info,
             agent: agent.clone(),
@@ -204,10 +209,13 @@ fn launched_by(operation: &Operation) -> Result<&[TaskInfo], Refusal> {
     Err(Refusal::NotSupported(match operation {
         Operation::Launch(tasks) => return Ok(tasks),
         Operation::LaunchGroup(_) => "LaunchGroup",
+        Operation::LaunchOn { .. } => "LaunchOn",
         Operation::Reserve { .. } => "Reserve",
         Operation::Unreserve { .. } => "Unreserve",
         Operation::Create { .. } => "Create",
         Operation::Destroy { .. } => "Destroy",
+        Operation::Grow { .. } => "Grow",
+        Operation::Shrink { .. } => "Shrink",
     }))
 }
 

@@ -97,6 +97,8 @@ impl Cluster {
             resources: resources.parse().unwrap(),
             attributes: Default::default(),
             version: "0".to_owned(),
+            reserved: Vec::new(),
+            revocable: Default::default(),
         };
         self.agents.push(TestAgent { info, link: None, silent: false, tasks: BTreeMap::new() });
         self.connect(handle);

@@ -38,10 +38,11 @@ impl TestAgent {
         match message {
             MasterMessage::Registered { agent_id, .. } => self.info.id = Some(agent_id),
             MasterMessage::Ping => return Some(AgentMessage::Pong),
-            MasterMessage::Launch { framework_id, task, .. } => {
+            MasterMessage::Volumes(_) => {}
+            MasterMessage::Launch { framework_id, task, allocation, .. } => {
                 let status = status(&task.id, self.info.id.clone(), TaskState::Staging, now);
                 let key = (framework_id.clone(), task.id.clone());
-                self.tasks.insert(key, AgentTask { framework_id, info: task, status });
+                self.tasks.insert(key, AgentTask { framework_id, info: task, allocation, status });
             }
             MasterMessage::Acknowledge { framework_id, task_id, update_id } => {
                 let key = (framework_id, task_id);
@@ -83,6 +84,7 @@ pub(in crate::kernel) fn framework_info(name: &str, roles: &[&str]) -> Framework
         failover_timeout: secs(600),
         url: None,
         labels: BTreeMap::new(),
+        capabilities: Default::default(),
     }
 }
 
@@ -101,6 +103,8 @@ pub(in crate::kernel) fn task(id: &str, resources: &str) -> TaskInfo {
         health: Vec::new(),
         kill_grace: None,
         labels: BTreeMap::new(),
+        priority: 0,
+        volumes: Vec::new(),
     }
 }
 

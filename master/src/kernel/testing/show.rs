@@ -65,6 +65,10 @@ fn show_message(message: &MasterMessage) -> String {
             format!("acknowledge {update_id} of {task_id}")
         }
         MasterMessage::ShutdownFramework { framework_id } => format!("shut down {framework_id}"),
+        MasterMessage::Volumes(volumes) => {
+            let ids: Vec<&str> = volumes.iter().map(|volume| volume.id.as_str()).collect();
+            format!("volumes [{}]", ids.join(", "))
+        }
         MasterMessage::Error(error) => format!("error: {error}"),
     }
 }

@@ -299,7 +299,7 @@ fn what_is_still_to_come_says_so() {
     cluster.forget();
     cluster.call(app, CallBody::AcceptInverse { offers: vec![] });
     cluster.call(app, CallBody::DeclineInverse { offers: vec![] });
-    cluster.call(app, CallBody::Demand { role: Default::default(), shapes: vec![] });
+    cluster.call(app, CallBody::Demand { role: Default::default(), demand: Default::default() });
     let (agent_id, task_id) = ("a1-0".parse().unwrap(), "t1".parse().unwrap());
     cluster.call(app, CallBody::Message { agent_id, task_id, data: vec![] });
     story!(

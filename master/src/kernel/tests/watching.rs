@@ -14,6 +14,8 @@ fn names(cluster: &mut Cluster) -> Vec<String> {
         Change::Task(task) => format!("{} {}", task.id, task.state),
         Change::TaskRemoved { id, .. } => format!("{id} removed"),
         Change::Status(_) => "status".to_owned(),
+        Change::Role(role) => format!("role {}", role.path),
+        Change::Decision(decision) => format!("decided {:?}", decision.what),
     };
     cluster.changes.drain(..).map(show).collect()
 }

@@ -140,13 +140,15 @@ struct Wanted {
     frameworks: bool,
     tasks: bool,
     status: bool,
+    roles: bool,
+    decisions: bool,
 }
 
 impl Wanted {
     fn new(kinds: impl Iterator<Item = WatchKind>) -> Result<Self, Status> {
         let kinds: Vec<WatchKind> = kinds.collect();
         if kinds.contains(&WatchKind::Unspecified) {
-            return Err(invalid(Invalid::new("kinds", "0", "AGENTS, FRAMEWORKS, TASKS or STATUS")));
+            return Err(invalid(Invalid::new("kinds", "0", "AGENTS, FRAMEWORKS, TASKS, STATUS, ROLES or DECISIONS")));
         }
         let wants = |kind| kinds.is_empty() || kinds.contains(&kind);
         Ok(Self {
@@ -154,6 +156,8 @@ impl Wanted {
             frameworks: wants(WatchKind::Frameworks),
             tasks: wants(WatchKind::Tasks),
             status: wants(WatchKind::Status),
+            roles: wants(WatchKind::Roles),
+            decisions: wants(WatchKind::Decisions),
         })
     }
 
@@ -170,6 +174,8 @@ impl Wanted {
             Change::Framework(_) => self.frameworks,
             Change::Task(_) | Change::TaskRemoved { .. } => self.tasks,
             Change::Status(_) => self.status,
+            Change::Role(_) => self.roles,
+            Change::Decision(_) => self.decisions,
         };
         wanted.then_some(change)
     }

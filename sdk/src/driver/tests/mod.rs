@@ -53,6 +53,7 @@ pub(super) fn info() -> FrameworkInfo {
         failover_timeout: Duration::from_secs(60),
         url: None,
         labels: BTreeMap::new(),
+        capabilities: Default::default(),
     }
 }
 
@@ -179,6 +180,11 @@ pub(super) fn offer(id: u64) -> OfferInfo {
         attributes: Attributes::default(),
         role: RolePath::default(),
         resources: "cpus=4;mem=4GiB;ports=[31000-31009]".parse().unwrap(),
+        reserved: Vec::new(),
+        volumes: Vec::new(),
+        revocable: false,
+        unavailable: None,
+        demand: None,
     }
 }
 

@@ -18,6 +18,12 @@ fn agent(used: &str) -> Agent {
         url: String::new(),
         version: String::new(),
         since: Timestamp(0),
+        deactivated: false,
+        drain: None,
+        maintenance: None,
+        reserved: Vec::new(),
+        volumes: Vec::new(),
+        revocable: Default::default(),
     }
 }
 

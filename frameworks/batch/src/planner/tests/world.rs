@@ -227,7 +227,19 @@ impl World {
         self.offers_made += 1;
         let Agent { id: agent_id, hostname, attributes, .. } = agent;
         let id = OfferId(self.offers_made);
-        Offer::new(OfferInfo { id, agent_id, hostname, attributes, role: Default::default(), resources })
+        Offer::new(OfferInfo {
+            id,
+            agent_id,
+            hostname,
+            attributes,
+            role: Default::default(),
+            resources,
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: false,
+            unavailable: None,
+            demand: None,
+        })
     }
 
     fn set(&mut self, id: &TaskId, state: TaskState, reason: Reason, change: impl FnOnce(&mut TaskStatus)) {
@@ -346,6 +358,12 @@ fn agent(number: usize, total: Resources) -> Agent {
         url: String::new(),
         version: String::new(),
         since: Timestamp::default(),
+        deactivated: false,
+        drain: None,
+        maintenance: None,
+        reserved: Vec::new(),
+        volumes: Vec::new(),
+        revocable: Default::default(),
     }
 }
 

@@ -123,6 +123,12 @@ impl World {
             url: String::new(),
             version: String::new(),
             since: Timestamp(0),
+            deactivated: false,
+            drain: None,
+            maintenance: None,
+            reserved: Vec::new(),
+            volumes: Vec::new(),
+            revocable: Default::default(),
         }
     }
 
@@ -140,6 +146,11 @@ impl World {
                     attributes: Attributes::default(),
                     role: RolePath::default(),
                     resources: free,
+                    reserved: Vec::new(),
+                    volumes: Vec::new(),
+                    revocable: false,
+                    unavailable: None,
+                    demand: None,
                 }));
             }
         }
