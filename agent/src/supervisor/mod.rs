@@ -39,6 +39,7 @@ use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
 use divvy_proto::ids::{AgentId, FrameworkId, UpdateId, VolumeId};
 use divvy_proto::reservation::Allocation;
 use divvy_proto::resources::Resources;
+use divvy_proto::scheduler::StreamError;
 use divvy_proto::task::{ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 
@@ -218,7 +219,8 @@ impl Supervisor {
         self.lose_link();
         self.link.open(now, link, self.config.registration_timeout);
         let agent = AgentInfo { id: self.agent_id.clone(), ..self.config.agent.clone() };
-        let tasks = self.tasks.values().map(Task::to_agent_task).collect();
+        let tasks = self.tasks.values().filter(|task| !task.record().is_gone());
+        let tasks = tasks.map(Task::to_agent_task).collect();
         effects.push(Effect::Send { link, message: AgentMessage::Register { agent, tasks } });
     }
 
@@ -245,7 +247,12 @@ impl Supervisor {
                     Err(reason) => self.hang_up(link, reason, effects),
                 }
             }
-            MasterMessage::Error(error) => self.hang_up(link, error.to_string(), effects),
+            MasterMessage::Error(error) => {
+                if error == StreamError::Gone {
+                    self.begin_anew(now, effects);
+                }
+                self.hang_up(link, error.to_string(), effects);
+            }
             MasterMessage::Ping => effects.push(Effect::Send { link, message: AgentMessage::Pong }),
             message if self.is_registered() => self.obey(now, message, effects),
             _ => self.hang_up(link, "the master gave orders before the registration".to_owned(), effects),
@@ -255,6 +262,14 @@ impl Supervisor {
     fn hang_up(&mut self, link: LinkId, reason: String, effects: &mut Vec<Effect>) {
         self.lose_link();
         effects.push(Effect::Disconnect { link, reason });
+    }
+
+    /// An operator has said that this agent will not come back, and its frameworks have replaced its tasks: all of them end
+    /// here, and from the next stream on it is a new agent. Until that has its id, a crash begins this again.
+    fn begin_anew(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(id) = self.agent_id.take() else { return };
+        tracing::warn!(agent = %id, "the agent was declared gone: its tasks are killed, and it registers as a new agent");
+        self.each_task(now, effects, |task, turn| task.kill(turn, KillCause::AgentGone, None));
     }
 
     fn registered(&mut self, now: Timestamp, agent_id: AgentId, effects: &mut Vec<Effect>) {

@@ -38,6 +38,9 @@ fn killed(cause: &KillCause) -> Outcome {
         KillCause::FrameworkRemoved => {
             (TaskState::Killed, Reason::FrameworkRemoved, "killed: its framework was torn down".to_owned())
         }
+        KillCause::AgentGone => {
+            (TaskState::Killed, Reason::AgentGone, "killed: the agent was declared gone".to_owned())
+        }
     }
 }
 

@@ -72,4 +72,13 @@ pub enum KillCause {
     Unhealthy(String),
     /// Its framework was torn down: nobody waits for its updates.
     FrameworkRemoved,
+    /// The agent was declared gone, and the task with it: nobody waits for its updates, nor for the news that it has ended.
+    AgentGone,
+}
+
+impl KillCause {
+    /// Whether nobody waits for what the task has to say.
+    pub(super) const fn abandons(&self) -> bool {
+        matches!(self, Self::FrameworkRemoved | Self::AgentGone)
+    }
 }

@@ -98,7 +98,12 @@ impl TaskRecord {
     }
 
     fn abandoned(&self) -> bool {
-        self.kill.as_ref().is_some_and(|kill| kill.cause == KillCause::FrameworkRemoved)
+        self.kill.as_ref().is_some_and(|kill| kill.cause.abandons())
+    }
+
+    /// Whether the master takes it to be gone with the agent that this one was.
+    pub(super) fn is_gone(&self) -> bool {
+        self.kill.as_ref().is_some_and(|kill| kill.cause == KillCause::AgentGone)
     }
 }
 
@@ -294,7 +299,9 @@ impl Task {
         self.phase = Phase::Done;
         if self.record.abandoned() {
             // Once, so that a master that listens frees the resources; one that does not learns it at the registration.
-            self.send(turn, self.record.latest.clone());
+            if !self.record.is_gone() {
+                self.send(turn, self.record.latest.clone());
+            }
             self.phase = Phase::Forgotten;
         }
         self.send_first(turn);
@@ -334,10 +341,10 @@ impl Task {
         let grace = grace.or(self.record.info.kill_grace).unwrap_or(turn.config.kill_grace);
         match self.phase {
             Phase::Forgotten => {}
-            Phase::Done if cause == KillCause::FrameworkRemoved => self.phase = Phase::Forgotten,
+            Phase::Done if cause.abandons() => self.phase = Phase::Forgotten,
             _ if self.record.kill.is_some() => self.kill_again(turn, cause, grace),
             Phase::Ended | Phase::Destroying | Phase::Done => {
-                if cause == KillCause::FrameworkRemoved {
+                if cause.abandons() {
                     self.order(cause, grace);
                 }
             }
@@ -375,8 +382,7 @@ impl Task {
     fn kill_again(&mut self, turn: &mut Turn<'_>, cause: KillCause, grace: Duration) {
         let Some(before) = self.record.kill.clone() else { return };
         let grace = grace.min(before.grace);
-        let removed = cause == KillCause::FrameworkRemoved;
-        self.order(if removed { cause } else { before.cause.clone() }, grace);
+        self.order(if cause.abandons() { cause } else { before.cause.clone() }, grace);
         self.kill_at = self.kill_at.map(|at| at.min(turn.now + grace));
         if self.record.kill.as_ref() != Some(&before) && self.phase < Phase::Ended {
             self.save(turn);

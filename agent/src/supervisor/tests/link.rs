@@ -1,5 +1,7 @@
 //! The conversation with the master: registration, silence, and masters of the past.
 
+use divvy_proto::scheduler::StreamError;
+
 use super::*;
 
 #[test]
@@ -69,4 +71,50 @@ fn what_was_in_flight_when_the_stream_broke_is_sent_at_once_on_the_next() {
     bench.link = LinkId(2);
     bench.feed(Input::Connected(LinkId(2)));
     assert_eq!(bench.registered(1), ["send t i-1 STARTING command_exited: the container is being prepared"]);
+}
+
+#[test]
+fn an_agent_that_was_declared_gone_ends_all_it_runs_and_comes_back_as_a_new_one() {
+    let mut bench = Bench::running(task("t"));
+    bench.hear(launch(task("u")));
+    bench.written();
+    assert_eq!(
+        bench.hear(MasterMessage::Error(StreamError::Gone)),
+        [
+            "write t KILLING []",
+            "cancel i-2",
+            "write u KILLED []",
+            "hang up: the agent was declared gone",
+        ]
+    );
+    assert_eq!(bench.core.agent_id(), None);
+    assert_eq!(bench.written(), ["terminate i-1", "destroy i-2"]);
+    bench.link = LinkId(2);
+    assert_eq!(bench.feed(Input::Connected(LinkId(2))), ["register - []"], "what is gone is not its own");
+    let agent_id = AgentId::new("b").unwrap();
+    let registered = MasterMessage::Registered { agent_id, epoch: Epoch(1), ping_interval: secs(15) };
+    assert_eq!(bench.hear(registered), ["write agent b"]);
+
+    assert_eq!(bench.feed(Input::Destroyed(container(2))), ["forget i-2"], "nobody is told");
+    assert_eq!(bench.exits(ExitStatus::Signal(15)), ["write t KILLED []"]);
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert_eq!(bench.feed(Input::Destroyed(container(1))), ["forget i-1"]);
+    assert_eq!(bench.core.known_tasks().count(), 0);
+}
+
+#[test]
+fn a_crash_between_the_old_id_and_the_new_does_not_bring_back_what_is_gone() {
+    let mut bench = Bench::running(task("t"));
+    bench.hear(MasterMessage::Error(StreamError::Gone));
+    let mut next = Bench::blank();
+    let running = crate::container::ContainerState::Running { pid: 77 };
+    next.feed(Input::Recovered(Recovered {
+        agent: Some(crate::supervisor::AgentRecord { agent_id: AgentId::new("a").unwrap() }),
+        tasks: bench.records.iter().map(|record| (record.clone(), running)).collect(),
+        ..Recovered::default()
+    }));
+    assert_eq!(next.feed(Input::Connected(LinkId(1))), ["register a []"]);
+    assert_eq!(next.hear(MasterMessage::Error(StreamError::Gone)), ["hang up: the agent was declared gone"]);
+    next.link = LinkId(2);
+    assert_eq!(next.feed(Input::Connected(LinkId(2))), ["register - []"]);
 }
