@@ -11,9 +11,10 @@ use divvy_proto::scheduler::StreamError;
 use divvy_proto::task::{AgentTask, TaskState};
 use divvy_proto::time::Timestamp;
 
-use super::allocator::AgentIx;
+use super::allocator::{AgentIx, Charge, Facts};
+use super::maintenance::Upkeep;
 use super::registry::Joining;
-use super::{Absence, Effect, Effects, Kernel, LinkId, Peer, PersistToken, TaskKey, Timer};
+use super::{Absence, Effect, Effects, Kernel, LinkId, Peer, PersistToken, RequestId, TaskKey, Timer};
 
 #[derive(Debug, Clone)]
 pub(super) struct Agent {
@@ -32,6 +33,10 @@ pub(super) struct Agent {
     pub(super) marking: bool,
     /// Its mark as gone is on the way to the store.
     pub(super) condemned: bool,
+    /// Who waits for that.
+    pub(super) condemned_by: Vec<RequestId>,
+    /// Whether it is offered, or to be emptied.
+    pub(super) upkeep: Upkeep,
     /// It would be marked, were it not silent together with so many others.
     pub(super) held_back: bool,
     /// Tasks that have not ended, or whose end has not been acknowledged.
@@ -51,6 +56,8 @@ impl Agent {
             silent_since: None,
             marking: false,
             condemned: false,
+            condemned_by: Vec::new(),
+            upkeep: Upkeep::default(),
             held_back: false,
             tasks: BTreeSet::new(),
             offers: BTreeSet::new(),
@@ -111,8 +118,12 @@ impl Kernel {
                 let why = format!("agent id {id} was not given out by this master's registry");
                 self.refuse_link(now, link, why, out);
             }
-            Some(agent) if agent.standing == AgentState::Gone || agent.condemned => {
-                self.refuse_link(now, link, format!("agent {id} was declared gone"), out);
+            Some(agent) if agent.standing == AgentState::Gone => {
+                out.push(Effect::Close { link, error: StreamError::Gone });
+            }
+            // Not durable yet, and the agent would kill everything: it tries again.
+            Some(agent) if agent.condemned => {
+                self.refuse_link(now, link, format!("agent {id} is being declared gone"), out);
             }
             Some(agent) => {
                 let must_be_persisted = agent.must_be_persisted(&info);
@@ -145,12 +156,9 @@ impl Kernel {
         self.links.insert(link, Peer::JoiningAgent(token));
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.joining = Some(link);
-            let has_other_attributes = agent.info.attributes != info.attributes;
             // From here on every record of it says so too. What it has counts once it is back.
             agent.info = info;
-            if has_other_attributes {
-                self.allocator.clear_agent_filters(agent.slot);
-            }
+            self.allocator.set_facts(agent.slot, facts(&agent.info));
         }
     }
 
@@ -189,8 +197,9 @@ impl Kernel {
     }
 
     pub(super) fn add_agent(&mut self, id: AgentId, info: AgentInfo, standing: AgentState, since: Timestamp) {
-        let slot = self.allocator.add_agent(id.clone(), info.resources.clone());
+        let slot = self.allocator.add_agent(id.clone(), facts(&info));
         let replaced = self.agents.insert(id.clone(), Agent::new(info, slot, standing, since));
+        self.declare(&id);
         self.tally.agent(replaced.map(|agent| agent.standing), Some(standing));
         self.changes.agent(&id);
     }
@@ -214,11 +223,12 @@ impl Kernel {
         self.declare(&id);
         self.set_standing(now, &id, AgentState::Active);
         self.compare_tasks(now, &id, tasks, was_unreachable, out);
+        self.upkeep_due(&id);
     }
 
     fn declare(&mut self, id: &AgentId) {
         if let Some(agent) = self.agents.get(id) {
-            self.allocator.set_declared(agent.slot, &agent.info.resources);
+            self.allocator.set_total(agent.slot, Charge::unreserved(agent.info.resources.clone()));
             self.changes.agent(id);
         }
     }
@@ -242,7 +252,8 @@ impl Kernel {
     pub(super) fn set_standing(&mut self, now: Timestamp, id: &AgentId, standing: AgentState) {
         let Some(agent) = self.agents.get_mut(id) else { return };
         let is_counted = matches!(standing, AgentState::Active | AgentState::Suspected);
-        self.allocator.set_standing(agent.slot, standing == AgentState::Active, is_counted);
+        let is_offered = standing == AgentState::Active && agent.upkeep.is_offered();
+        self.allocator.set_standing(agent.slot, is_offered, is_counted);
         if agent.standing != standing {
             self.tally.agent(Some(agent.standing), Some(standing));
             agent.standing = standing;
@@ -303,4 +314,9 @@ impl Kernel {
         let expected = "what tasks can hold side by side on one agent";
         used.checked_add(found).ok_or_else(|| Invalid::new("resources", found, expected))
     }
+}
+
+/// What constraints are asked about.
+fn facts(info: &AgentInfo) -> Facts {
+    Facts { hostname: info.hostname.clone(), attributes: info.attributes.clone().into() }
 }

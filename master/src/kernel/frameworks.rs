@@ -6,12 +6,12 @@ use divvy_proto::Invalid;
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::api::FrameworkState;
 use divvy_proto::ids::{CallId, FrameworkId, OfferId, TaskId};
-use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{DEFAULT_FAILOVER_TIMEOUT, Event, FrameworkInfo, Outcome, Refusal, StreamError};
 use divvy_proto::task::{Reason, TaskState};
 use divvy_proto::time::Timestamp;
 
+use super::allocator::Wish;
 use super::registry::{Asker, Awaited};
 use super::tasks::Task;
 use super::{Effect, Effects, Kernel, LinkId, Peer, RegistryChange, Timer};
@@ -178,7 +178,7 @@ impl Kernel {
                     out.push(Effect::Close { link, error: StreamError::TornDown });
                     return;
                 }
-                Some(_) => self.old_framework(link, id, info, out),
+                Some(_) => self.old_framework(now, link, id, info, out),
             },
         };
         if let Some(framework) = self.frameworks.get_mut(&id) {
@@ -220,6 +220,7 @@ impl Kernel {
     /// Takes over from whoever subscribed with this id before.
     fn old_framework(
         &mut self,
+        now: Timestamp,
         link: LinkId,
         id: FrameworkId,
         info: FrameworkInfo,
@@ -238,7 +239,7 @@ impl Kernel {
             true => Connection::Subscribing { link },
             false => Connection::Connected { link },
         };
-        self.forget_wishes(&id, &leaves);
+        self.forget_wishes(now, &id, &leaves);
         if must_be_persisted {
             self.persist_framework(&id, Some(Awaited::Subscribed(id.clone(), link)), out);
         }
@@ -273,30 +274,35 @@ impl Kernel {
         self.changes.framework(id);
         self.tell(id, Event::Subscribed { framework_id: id.clone(), epoch, heartbeat }, out);
         missed.into_iter().for_each(|status| self.tell(id, Event::Update(status), out));
-        self.sync_wishes(id);
+        self.repeat_inverse_offers(id, out);
+        self.sync_wishes(now, id);
     }
 
     /// Makes the allocator believe what the framework wants now.
-    pub(super) fn sync_wishes(&mut self, id: &FrameworkId) {
+    pub(super) fn sync_wishes(&mut self, now: Timestamp, id: &FrameworkId) {
         let Some(framework) = self.frameworks.get(id) else { return };
         let is_there = framework.is_connected() && !framework.retiring;
         for role in &framework.info.roles {
             let client = self.allocator.client(id, role);
-            self.allocator.set_wants(client, is_there && !framework.suppressed.contains(role));
+            let wish = match is_there && !framework.suppressed.contains(role) {
+                true => Wish::Anything,
+                false => Wish::Nothing,
+            };
+            self.allocator.set_wish(now, client, wish);
         }
     }
 
     /// Takes back what a framework holds as offers, and forgets what it refused: neither outlives its connection.
-    fn forget_wishes(&mut self, id: &FrameworkId, former_roles: &[RolePath]) {
+    fn forget_wishes(&mut self, now: Timestamp, id: &FrameworkId, former_roles: &[RolePath]) {
         let Some(framework) = self.frameworks.get(id) else { return };
         let roles: Vec<RolePath> = framework.info.roles.iter().chain(former_roles).cloned().collect();
         for role in roles {
             let client = self.allocator.client(id, &role);
-            self.allocator.set_wants(client, false);
+            self.allocator.set_wish(now, client, Wish::Nothing);
             self.allocator.clear_client_filters(client);
         }
         let offers = self.frameworks.get(id).map(|framework| framework.offers.clone()).unwrap_or_default();
-        offers.into_iter().for_each(|offer| drop(self.take_offer(offer, &Resources::new())));
+        offers.into_iter().for_each(|offer| drop(self.take_offer(offer, 0)));
     }
 
     /// Its stream has ended.
@@ -316,7 +322,7 @@ impl Kernel {
             framework.since = now;
         }
         let (deadline, can_return) = (now + framework.info.failover_timeout, framework.was_told_its_id);
-        self.forget_wishes(id, &[]);
+        self.forget_wishes(now, id, &[]);
         self.timers.cancel(&Timer::Heartbeat(id.clone()));
         self.changes.framework(id);
         if self.frameworks.get(id).is_some_and(|framework| framework.retiring) {
@@ -356,7 +362,7 @@ impl Kernel {
         framework.retiring = true;
         framework.since = now;
         self.timers.cancel(&Timer::Failover(id.clone()));
-        self.forget_wishes(id, &[]);
+        self.forget_wishes(now, id, &[]);
         self.persist_framework(id, Some(Awaited::Retired(id.clone(), asker)), out);
     }
 

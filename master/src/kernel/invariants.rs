@@ -3,17 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::ids::{AgentId, OfferId};
-use divvy_proto::resources::Resources;
 
-use super::allocator::{ClientIx, Quantities};
+use super::allocator::{Charge, ClientIx, Quantities};
 use super::tally::Tally;
 use super::{Kernel, Peer, TaskKey};
 
 /// What an agent's tasks and offers add up to, and which they are.
 #[derive(Default)]
 struct Count<'a> {
-    used: Resources,
-    offered: Resources,
+    used: Charge,
+    offered: Charge,
     tasks: BTreeSet<TaskKey>,
     offers: BTreeSet<&'a OfferId>,
 }
@@ -33,6 +32,7 @@ impl Kernel {
         self.count_offers(&mut counts, &mut held)?;
         self.check_agents(&counts)?;
         self.check_tally()?;
+        self.check_inverse()?;
         self.allocator.check_clients(&held)?;
         self.check_links()
     }
@@ -53,7 +53,7 @@ impl Kernel {
                 let count = counts.entry(&task.agent).or_default();
                 count.tasks.insert((framework.clone(), id.clone()));
                 if task.holds {
-                    add(&mut count.used, &task.info.resources, || format!("task {id} of {framework}"))?;
+                    add(&mut count.used, &task.charge, || format!("task {id} of {framework}"))?;
                     held.entry(task.client).or_default().add(&task.info.resources);
                 }
             }
@@ -73,8 +73,8 @@ impl Kernel {
             }
             let count = counts.entry(&offer.agent).or_default();
             count.offers.insert(id);
-            add(&mut count.offered, &offer.resources, || format!("offer {id}"))?;
-            held.entry(offer.client).or_default().add(&offer.resources);
+            add(&mut count.offered, &offer.grant.charge, || format!("offer {id}"))?;
+            held.entry(offer.grant.client).or_default().add(&offer.grant.charge.total());
         }
         let in_hands: usize = self.frameworks.values().map(|framework| framework.offers.len()).sum();
         match in_hands == self.offers.len() {
@@ -91,10 +91,13 @@ impl Kernel {
             if slot.used != count.used || slot.offered != count.offered {
                 return Err(format!(
                     "{id}: used {} and offered {}, but its tasks use {} and its offers hold {}",
-                    slot.used, slot.offered, count.used, count.offered
+                    slot.used.total(),
+                    slot.offered.total(),
+                    count.used.total(),
+                    count.offered.total()
                 ));
             }
-            if slot.used.ports().intersects(slot.offered.ports()) {
+            if slot.used.total().ports().intersects(slot.offered.total().ports()) {
                 return Err(format!("{id}: a port is used and offered"));
             }
             if agent.tasks != count.tasks || !agent.offers.iter().eq(count.offers.iter().copied()) {
@@ -135,9 +138,9 @@ impl Kernel {
     }
 }
 
-fn add(all: &mut Resources, more: &Resources, what: impl Fn() -> String) -> Result<(), String> {
+fn add(all: &mut Charge, more: &Charge, what: impl Fn() -> String) -> Result<(), String> {
     let sum =
-        all.checked_add(more).ok_or_else(|| format!("{} holds what is held already: {more}", what()))?;
+        all.checked_add(more).ok_or_else(|| format!("{} holds what is held already: {}", what(), more.total()))?;
     *all = sum;
     Ok(())
 }

@@ -25,10 +25,13 @@ mod agents;
 mod allocator;
 mod calls;
 mod changes;
+mod decisions;
 mod effect;
 mod frameworks;
 mod input;
 mod invariants;
+mod inverse;
+mod maintenance;
 mod offers;
 mod operator;
 mod pings;
@@ -48,16 +51,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
+use divvy_proto::quota::Weight;
 use divvy_proto::scheduler::{Event, StreamError};
 use divvy_proto::time::Timestamp;
 
-pub use effect::{Absence, Effect, LinkId, PersistToken, RegistryChange, RequestId};
+pub use decisions::DecisionFilter;
+pub use effect::{
+    Absence, Effect, LinkId, PersistToken, RegistryChange, RequestId, TaskIdBucket, UsedTaskIds,
+};
 pub use input::{Config, Input, OperatorRequest};
 
 use agents::Agent;
 use allocator::Allocator;
 use changes::Changes;
+use decisions::Decisions;
 use frameworks::{Connection, Framework};
+use inverse::InverseOffers;
+use maintenance::Maintenance;
 use offers::Offer;
 use registry::Awaited;
 use tally::Tally;
@@ -94,6 +104,9 @@ pub struct Kernel {
     timers: Timers,
     awaited: BTreeMap<PersistToken, Awaited>,
     changes: Changes,
+    decisions: Decisions,
+    inverse: InverseOffers,
+    maintenance: Maintenance,
     tally: Tally,
     made: Made,
     /// Effects of `recover`, which has nowhere to push them.
@@ -119,8 +132,9 @@ impl Kernel {
         let config = Config { ping_interval, heartbeat, ..config };
         let mut allocator = Allocator::new();
         for (role, weight) in &config.weights {
-            allocator.set_weight(role, *weight);
+            allocator.set_weight(role, Weight::from_thousandths(*weight).unwrap_or_default());
         }
+        let decisions = Decisions::new(config.epoch, config.decisions_kept);
         Self {
             config,
             started: None,
@@ -132,6 +146,9 @@ impl Kernel {
             timers: Timers::default(),
             awaited: BTreeMap::new(),
             changes: Changes::default(),
+            decisions,
+            inverse: InverseOffers::default(),
+            maintenance: Maintenance::default(),
             tally: Tally::default(),
             made: Made::default(),
             unsaid: Vec::new(),
@@ -158,7 +175,10 @@ impl Kernel {
     pub fn end_turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.started.get_or_insert(now);
         effects.append(&mut self.unsaid);
+        self.empty_agents(now, effects);
         self.send_offers(now, effects);
+        self.tell_inverse_offers(effects);
+        self.tell_decisions(effects);
         self.tell_changes(now, effects);
         debug_assert_eq!(self.check_invariants(), Ok(()));
     }
@@ -178,6 +198,8 @@ impl Kernel {
                 Timer::Agent(id) => self.agent_due(now, &id, out),
                 Timer::Failover(id) => self.failover_timeout(now, &id, out),
                 Timer::Heartbeat(id) => self.heartbeat(now, &id, out),
+                Timer::Inverse(id) => self.inverse_due(now, id, out),
+                Timer::Maintenance => self.maintenance_due(now, out),
             }
         }
     }

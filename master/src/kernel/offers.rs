@@ -18,9 +18,9 @@ const LONGEST_REFUSAL: std::time::Duration = std::time::Duration::from_secs(365 
 pub(super) struct Offer {
     pub(super) framework: FrameworkId,
     pub(super) role: RolePath,
-    pub(super) client: ClientIx,
     pub(super) agent: AgentId,
-    pub(super) resources: Resources,
+    /// What it is made of.
+    pub(super) grant: Grant,
     pub(super) since: Timestamp,
     pub(super) expires: Timestamp,
 }
@@ -29,7 +29,7 @@ impl Kernel {
     /// Allocates, and sends each framework what is new for it in one event.
     pub(super) fn send_offers(&mut self, now: Timestamp, out: &mut Effects) {
         let mut by_framework: BTreeMap<FrameworkId, Vec<OfferInfo>> = BTreeMap::new();
-        for grant in self.allocator.allocate(now) {
+        for grant in self.allocator.allocate(now).grants {
             if let Some((framework, offer)) = self.make_offer(now, grant) {
                 by_framework.entry(framework).or_default().push(offer);
             }
@@ -56,23 +56,21 @@ impl Kernel {
             hostname: agent.info.hostname.clone(),
             attributes: agent.info.attributes.clone(),
             role: role.clone(),
-            resources: grant.resources.clone(),
-            reserved: Vec::new(),
+            resources: grant.charge.total(),
+            reserved: grant.charge.reserved.clone(),
             volumes: Vec::new(),
-            revocable: false,
-            unavailable: None,
-            demand: None,
+            revocable: grant.charge.is_revocable(),
+            unavailable: agent.upkeep.unavailable(),
+            demand: grant.demand.clone(),
         };
-        let (client, resources) = (grant.client, grant.resources);
         self.changes.agent(&agent_id);
         self.changes.framework(&framework);
         self.timers.set(Timer::Offer(id), expires);
         let offer = Offer {
             framework: framework.clone(),
             role,
-            client,
             agent: agent_id,
-            resources,
+            grant,
             since: now,
             expires,
         };
@@ -80,8 +78,8 @@ impl Kernel {
         Some((framework, info))
     }
 
-    /// Takes an offer out of the tables; `used` of it is now held by tasks, the rest is free.
-    pub(super) fn take_offer(&mut self, id: OfferId, used: &Resources) -> Option<Offer> {
+    /// Takes an offer out of the tables: all of it is free. Of what was demanded, so many are about to be launched.
+    pub(super) fn take_offer(&mut self, id: OfferId, launched: u32) -> Option<Offer> {
         let offer = self.offers.remove(&id)?;
         self.timers.cancel(&Timer::Offer(id));
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
@@ -90,7 +88,7 @@ impl Kernel {
         self.changes.framework(&offer.framework);
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
             agent.offers.remove(&id);
-            self.allocator.end_offer(agent.slot, offer.client, &offer.resources, used);
+            self.allocator.end_offer(&offer.grant, launched);
         }
         self.changes.agent(&offer.agent);
         Some(offer)
@@ -98,8 +96,8 @@ impl Kernel {
 
     /// Returns an offer, not to be seen again for a while.
     pub(super) fn decline_offer(&mut self, now: Timestamp, id: OfferId, filters: Filters) {
-        if let Some(offer) = self.take_offer(id, &Resources::new()) {
-            self.refuse(now, &offer.agent, offer.client, offer.resources, filters);
+        if let Some(offer) = self.take_offer(id, 0) {
+            self.refuse(now, &offer.agent, offer.grant.client, offer.grant.charge.total(), filters);
         }
     }
 
@@ -121,7 +119,7 @@ impl Kernel {
 
     /// Takes an offer back, and says so.
     pub(super) fn rescind_offer(&mut self, id: OfferId, out: &mut Effects) {
-        if let Some(offer) = self.take_offer(id, &Resources::new()) {
+        if let Some(offer) = self.take_offer(id, 0) {
             self.tell(&offer.framework, Event::Rescind(id), out);
         }
     }

@@ -8,7 +8,8 @@ use divvy_proto::scheduler::Event;
 use divvy_proto::task::{AgentTask, Reason, Source, TaskInfo, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 
-use super::allocator::ClientIx;
+use super::allocator::{Charge, ClientIx};
+use super::inverse::with_true_reason;
 use super::{Effects, Kernel, TaskKey};
 
 #[derive(Debug, Clone)]
@@ -17,7 +18,9 @@ pub(super) struct Task {
     pub(super) agent: AgentId,
     /// Who is charged for it.
     pub(super) client: ClientIx,
-    /// Its resources are charged.
+    /// Out of which of its agent's resources it has what it needs.
+    pub(super) charge: Charge,
+    /// These are charged.
     pub(super) holds: bool,
     /// The latest that is known.
     pub(super) status: TaskStatus,
@@ -25,6 +28,8 @@ pub(super) struct Task {
     pub(super) unacknowledged: bool,
     /// Its end was asked for, with this grace.
     pub(super) kill: Option<Option<std::time::Duration>>,
+    /// The kernel has ended it by force, and why.
+    pub(super) ended_for: Option<Reason>,
     pub(super) started_at: Option<Timestamp>,
 }
 
@@ -93,8 +98,8 @@ impl Kernel {
         let should_hold = task.is_live() && task.status.state != TaskState::Unreachable;
         let Some(agent) = self.agents.get(&task.agent) else { return };
         match (task.holds, should_hold) {
-            (false, true) => self.allocator.hold(agent.slot, task.client, &task.info.resources),
-            (true, false) => self.allocator.release(agent.slot, task.client, &task.info.resources),
+            (false, true) => self.allocator.hold(agent.slot, task.client, &task.charge),
+            (true, false) => self.allocator.release(agent.slot, task.client, &task.charge),
             _ => return,
         }
         task.holds = should_hold;
@@ -107,7 +112,8 @@ impl Kernel {
         let Some(framework) = self.frameworks.get_mut(&key.0) else { return };
         let Some(task) = framework.tasks.get_mut(&key.1) else { return };
         self.tally.task(Some(task.status.state), Some(status.state));
-        if task.is_live() && status.state.is_terminal() {
+        let ends = (task.is_live() && status.state.is_terminal()).then(|| task.agent.clone());
+        if ends.is_some() {
             framework.live = framework.live.saturating_sub(1);
         }
         if status.state == TaskState::Running {
@@ -117,6 +123,9 @@ impl Kernel {
         task.unacknowledged = status.update_id.is_some() && (task.unacknowledged || !is_known);
         let is_final = status.state.is_terminal() && !task.unacknowledged;
         task.status = status;
+        if let Some(agent) = ends {
+            self.task_has_ended(key, &agent);
+        }
         self.settle_task(key);
         self.changes.task(key);
         if is_final {
@@ -165,7 +174,9 @@ impl Kernel {
         }
         let status = TaskStatus { agent_id: Some(agent.clone()), ..status };
         let key = (framework, status.task_id.clone());
-        match owner.tasks.get(&key.1).or_else(|| owner.ended.get(&key.1)) {
+        let known = owner.tasks.get(&key.1).or_else(|| owner.ended.get(&key.1));
+        let status = with_true_reason(known, status);
+        match known {
             Some(task) if task.agent != *agent => {
                 tracing::warn!(%agent, task = %key.1, owner = %task.agent, "an update for another agent's task is ignored");
                 return;
@@ -259,8 +270,9 @@ impl Kernel {
             }
             None => self.adopt(agent, &key, reported),
             Some(known) if !known.is_live() => {}
-            Some(_) => {
+            Some(known) => {
                 let status = TaskStatus { agent_id: Some(agent.clone()), ..reported.status };
+                let status = with_true_reason(Some(known), status);
                 self.set_status(&key, status.clone());
                 // The end of a task comes as the agent's own update, which it repeats until it is acknowledged.
                 if was_unreachable && is_live {
@@ -271,13 +283,15 @@ impl Kernel {
         }
     }
 
-    /// A task that an earlier master launched. Agents do not report roles, so it is charged to the framework's first.
+    /// A task that an earlier master launched. It is charged as that one did; to the framework's first role, if its agent
+    /// does not know to which.
     fn adopt(&mut self, agent: &AgentId, key: &TaskKey, reported: AgentTask) {
-        let role =
-            self.frameworks.get(&key.0).and_then(|f| f.info.roles.first().cloned()).unwrap_or_default();
+        let first = || self.frameworks.get(&key.0).and_then(|f| f.info.roles.first().cloned());
+        let role = reported.allocation.role.clone().or_else(first).unwrap_or_default();
         let client = self.allocator.client(&key.0, &role);
         let status = TaskStatus { agent_id: Some(agent.clone()), ..reported.status };
         let task = Task {
+            charge: Charge::from_allocation(&reported.allocation, &reported.info.resources),
             info: reported.info,
             agent: agent.clone(),
             client,
@@ -285,6 +299,7 @@ impl Kernel {
             unacknowledged: status.update_id.is_some(),
             status: status.clone(),
             kill: None,
+            ended_for: None,
             started_at: None,
         };
         self.insert_task(&key.0, task);

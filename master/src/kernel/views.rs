@@ -59,10 +59,10 @@ impl Kernel {
         let slot = self.allocator.slot(agent.slot);
         let tasks = agent.tasks.iter().filter_map(|key| self.task_ref(key));
         let resources = api::ResourceUse {
-            total: total(&slot.available, &slot.offered, &slot.used),
-            used: slot.used.clone(),
-            offered: slot.offered.clone(),
-            available: slot.available.clone(),
+            total: total(&slot.available.total(), &slot.offered.total(), &slot.used.total()),
+            used: slot.used.total(),
+            offered: slot.offered.total(),
+            available: slot.available.total(),
         };
         api::Agent {
             id: id.clone(),
@@ -75,9 +75,9 @@ impl Kernel {
             url: agent.info.url.clone(),
             version: agent.info.version.clone(),
             since: agent.since,
-            deactivated: false,
-            drain: None,
-            maintenance: None,
+            deactivated: agent.upkeep.orders.deactivated,
+            drain: self.show_drain(id),
+            maintenance: agent.upkeep.window().cloned(),
             reserved: Vec::new(),
             volumes: Vec::new(),
             revocable: Default::default(),
@@ -177,7 +177,7 @@ impl Kernel {
             role: offer.role.clone(),
             agent_id: offer.agent.clone(),
             hostname: self.agents.get(&offer.agent)?.info.hostname.clone(),
-            resources: offer.resources.clone(),
+            resources: offer.grant.charge.total(),
             since: offer.since,
             expires: offer.expires,
         })
@@ -195,7 +195,7 @@ impl Kernel {
         let show = |path: RolePath| {
             let held = self.allocator.held_by_role(&path);
             api::Role {
-                weight: self.allocator.weight(&path),
+                weight: self.allocator.weight(&path).thousandths(),
                 dominant_share: self.allocator.share(&held).as_f64(),
                 frameworks: subscribed.get(&path).copied().unwrap_or_default(),
                 resources: held.to_resources(),

@@ -4,27 +4,50 @@
 //! ```text
 //! share.rs     the policy: weighted dominant shares, compared exactly
 //! roles.rs     the mechanism: a tree of roles, each level kept in that order
+//! slots.rs     what each agent has, pool by pool (charge.rs): total = available + offered + used
+//! wishes.rs    what each client wants
+//! quota.rs     what roles are promised and may not exceed, counted in size.rs
 //! filters.rs   what was refused, until when
-//! mod.rs       what each agent has: total = available + offered + used
-//! allocate.rs  matching the two, touching only what changed
+//! obstacle.rs  the one place that says whether something can be given, or why not
+//! allocate.rs  matching them, touching only what changed
 //! ```
 
 mod allocate;
+mod charge;
 mod filters;
+#[allow(dead_code, reason = "used from the next step on")]
+mod index;
+mod obstacle;
+mod quota;
 mod roles;
 mod share;
+mod size;
+mod slots;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::ids::{AgentId, FrameworkId};
+use divvy_proto::quantity::Bytes;
+use divvy_proto::quota::Weight;
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::Capability;
 use divvy_proto::time::Timestamp;
 
-pub(super) use allocate::Grant;
+#[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
+pub(super) use allocate::{Allocated, Grant, Note};
+pub(super) use charge::Charge;
 use filters::Filters;
-use roles::{NodeIx, RoleTree};
+#[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
+pub(super) use obstacle::Obstacle;
+#[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
+pub(super) use quota::{OverLimit, Starving};
+use roles::{Hands, NodeIx, RoleTree};
 pub(super) use share::{Quantities, Share};
+pub(super) use slots::{Facts, Slot, Sums};
+pub(super) use wishes::{DemandState, Wish};
+use wishes::Want;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -48,37 +71,16 @@ index!(
     ClientIx
 );
 
-/// What one agent has.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    pub(super) id: AgentId,
-    /// What it said it has.
-    pub(super) declared: Resources,
-    pub(super) used: Resources,
-    pub(super) offered: Resources,
-    /// What is left. Where tasks hold more than the agent declares (it came back smaller), there is none of it, and the
-    /// agent counts as having what they hold until they end.
-    pub(super) available: Resources,
-    /// Its resources may be offered.
-    active: bool,
-    /// It is part of what shares are shares of.
-    counted: bool,
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     pub(super) framework: FrameworkId,
     pub(super) role: RolePath,
     node: NodeIx,
-}
-
-/// Sums over all agents that count.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    declared: Quantities,
-    pub(super) used: Quantities,
-    pub(super) offered: Quantities,
-    pub(super) available: Quantities,
+    want: Want,
+    /// How many of each shape are on offer, by the shape's name; also of shapes that are no longer wanted.
+    offered: BTreeMap<String, u32>,
+    /// It may be offered what can be taken back.
+    revocable: bool,
 }
 
 /// Whom an agent with something free has still to be tried on.
@@ -101,6 +103,8 @@ pub(super) struct Allocator {
     free: BTreeSet<AgentIx>,
     /// Those of them that somebody has not refused yet. All others are filtered by everybody who wants offers.
     untried: BTreeMap<AgentIx, Untried>,
+    /// As of the end of the last turn.
+    starving: Vec<Starving>,
 }
 
 #[allow(
@@ -119,15 +123,22 @@ impl Allocator {
             total_changed: false,
             free: BTreeSet::new(),
             untried: BTreeMap::new(),
+            starving: Vec::new(),
         }
     }
 
-    /// An agent that neither counts nor is offered yet.
-    pub(super) fn add_agent(&mut self, id: AgentId, declared: Resources) -> AgentIx {
-        let available = declared.clone();
-        let (used, offered) = (Resources::new(), Resources::new());
-        self.slots.push(Slot { id, declared, used, offered, available, active: false, counted: false });
+    /// An agent that has nothing, and neither counts nor is offered yet.
+    pub(super) fn add_agent(&mut self, id: AgentId, facts: Facts) -> AgentIx {
+        self.slots.push(Slot::new(id, facts));
         AgentIx(self.slots.len() - 1)
+    }
+
+    /// What is known of the agent, now. If that is something else, what was refused of it is forgotten.
+    pub(super) fn set_facts(&mut self, agent: AgentIx, facts: Facts) {
+        if self.slots[agent.0].facts != facts {
+            self.slots[agent.0].facts = facts;
+            self.clear_agent_filters(agent);
+        }
     }
 
     /// A framework in a role, made at the first question. It wants nothing at first.
@@ -138,9 +149,39 @@ impl Allocator {
         }
         let client = ClientIx(self.clients.len());
         let node = self.tree.add_client(role, framework.as_str(), client);
-        self.clients.push(Client { framework: framework.clone(), role: role.clone(), node });
+        self.clients.push(Client {
+            framework: framework.clone(),
+            role: role.clone(),
+            node,
+            want: Want::Nothing,
+            offered: BTreeMap::new(),
+            revocable: false,
+        });
         self.clients_of.entry(framework.clone()).or_default().push(client);
         client
+    }
+
+    /// The framework will not come back, and holds nothing.
+    pub(super) fn remove_framework(&mut self, framework: &FrameworkId) {
+        for client in self.clients_of.get(framework).cloned().unwrap_or_default() {
+            self.clients[client.0].want = Want::Nothing;
+            self.sync_want(client);
+            self.filters.clear_client(client);
+        }
+    }
+
+    /// The agent will not come back; no task and no offer is on it.
+    pub(super) fn remove_agent(&mut self, agent: AgentIx) {
+        self.set_standing(agent, false, false);
+        self.filters.clear_agent(agent);
+    }
+
+    /// What a framework can deal with, in all the roles that it has been seen in.
+    pub(super) fn set_capabilities(&mut self, framework: &FrameworkId, all: &BTreeSet<Capability>) {
+        let revocable = all.contains(&Capability::Revocable);
+        for client in self.clients_of.get(framework).cloned().unwrap_or_default() {
+            self.clients[client.0].revocable = revocable;
+        }
     }
 
     /// What a framework holds in all its roles.
@@ -164,11 +205,12 @@ impl Allocator {
         &self.sums
     }
 
-    pub(super) fn set_weight(&mut self, role: &RolePath, weight: u32) {
+    /// How much a role counts among its siblings.
+    pub(super) fn set_weight(&mut self, role: &RolePath, weight: Weight) {
         self.tree.set_weight(role, weight);
     }
 
-    pub(super) fn weight(&self, role: &RolePath) -> u32 {
+    pub(super) fn weight(&self, role: &RolePath) -> Weight {
         self.tree.weight(role)
     }
 
@@ -187,12 +229,11 @@ impl Allocator {
             self.sums.sub(slot);
         }
         change(slot);
-        let taken = sum(&slot.used, &slot.offered);
-        slot.available = slot.declared.saturating_sub(&taken);
+        slot.settle();
         if slot.counted {
             self.sums.add(slot);
         }
-        let is_free = slot.active && is_worth_an_offer(&slot.available);
+        let is_free = slot.active && is_worth_an_offer(&slot.available.total());
         match is_free {
             true => self.free.insert(agent),
             false => self.free.remove(&agent),
@@ -203,11 +244,19 @@ impl Allocator {
         };
     }
 
-    /// What the agent says it has, now.
-    pub(super) fn set_declared(&mut self, agent: AgentIx, declared: &Resources) {
-        if self.slots[agent.0].declared != *declared {
+    /// What tasks on the agent can be given, now, by pool. The disk of its volumes is not in it.
+    pub(super) fn set_total(&mut self, agent: AgentIx, total: Charge) {
+        if self.slots[agent.0].total != total {
             self.total_changed |= self.slots[agent.0].counted;
-            self.change(agent, |slot| slot.declared = declared.clone());
+            self.change(agent, |slot| slot.total = total);
+        }
+    }
+
+    /// The volumes on the agent: for whom, how large. They count as reserved for their role, and as part of the cluster.
+    pub(super) fn set_volumes(&mut self, agent: AgentIx, volumes: Vec<(RolePath, Bytes)>) {
+        if self.slots[agent.0].volumes != volumes {
+            self.total_changed |= self.slots[agent.0].counted;
+            self.change(agent, |slot| slot.volumes = volumes);
         }
     }
 
@@ -228,38 +277,60 @@ impl Allocator {
         self.change(agent, |slot| slot.active = active);
     }
 
-    /// A task holds resources that were not offered by this master.
-    pub(super) fn hold(&mut self, agent: AgentIx, client: ClientIx, resources: &Resources) {
-        self.tree.hold(self.clients[client.0].node, resources);
-        self.change(agent, |slot| slot.used = sum(&slot.used, resources));
+    /// A task holds this.
+    pub(super) fn hold(&mut self, agent: AgentIx, client: ClientIx, charge: &Charge) {
+        self.tree.hold(self.clients[client.0].node, charge, Hands::Used);
+        self.change(agent, |slot| slot.used = slots::sum(&slot.used, charge));
     }
 
     /// A task has ended.
-    pub(super) fn release(&mut self, agent: AgentIx, client: ClientIx, resources: &Resources) {
-        self.tree.release(self.clients[client.0].node, resources);
-        self.change(agent, |slot| slot.used = slot.used.saturating_sub(resources));
+    pub(super) fn release(&mut self, agent: AgentIx, client: ClientIx, charge: &Charge) {
+        self.tree.release(self.clients[client.0].node, charge, Hands::Used);
+        self.change(agent, |slot| slot.used = slot.used.saturating_sub(charge));
     }
 
-    /// An offer is no more; `used` of it is now held by tasks.
-    pub(super) fn end_offer(
-        &mut self,
-        agent: AgentIx,
-        client: ClientIx,
-        offered: &Resources,
-        used: &Resources,
-    ) {
-        let node = self.clients[client.0].node;
-        self.tree.release(node, offered);
-        self.tree.hold(node, used);
-        self.change(agent, |slot| {
-            slot.offered = slot.offered.saturating_sub(offered);
-            slot.used = sum(&slot.used, used);
-        });
+    /// An offer is no more: all of it is free. Of what was demanded, so many have been launched.
+    pub(super) fn end_offer(&mut self, grant: &Grant, launched: u32) {
+        self.tree.release(self.clients[grant.client.0].node, &grant.charge, Hands::Offered);
+        self.change(grant.agent, |slot| slot.offered = slot.offered.saturating_sub(&grant.charge));
+        let Some(offered) = &grant.demand else { return };
+        let client = &mut self.clients[grant.client.0];
+        if let Some(count) = client.offered.get_mut(&offered.shape) {
+            *count = count.saturating_sub(offered.count);
+            if *count == 0 {
+                client.offered.remove(&offered.shape);
+            }
+        }
+        if let Some(wanted) = client.want.shape_mut(&offered.shape) {
+            wanted.offered = wanted.offered.saturating_sub(offered.count);
+            wanted.count = wanted.count.saturating_sub(launched.min(offered.count));
+        }
+        self.sync_want(grant.client);
     }
 
-    /// Whether the client wants offers. One that begins to is tried on every free agent.
-    pub(super) fn set_wants(&mut self, client: ClientIx, wants: bool) {
-        let node = self.clients[client.0].node;
+    /// What the client wants from here on. What is on offer stays so, and counts towards a demand.
+    pub(super) fn set_wish(&mut self, now: Timestamp, client: ClientIx, wish: Wish) {
+        let this = &mut self.clients[client.0];
+        if this.want == Want::Anything && wish == Wish::Anything {
+            return;
+        }
+        let is_demand = matches!(wish, Wish::Demand(_));
+        this.want = Want::new(now, wish, &this.offered);
+        if is_demand {
+            self.filters.clear_client(client);
+        }
+        self.sync_want(client);
+    }
+
+    /// How the client's demand stands, if it has one.
+    pub(super) fn wish_view(&self, client: ClientIx) -> Option<DemandState> {
+        let client = &self.clients[client.0];
+        client.want.state(&client.offered)
+    }
+
+    /// One that begins to want something is tried on every free agent.
+    fn sync_want(&mut self, client: ClientIx) {
+        let (node, wants) = (self.clients[client.0].node, self.clients[client.0].want.is_wanting());
         if self.tree.wants(node) != wants {
             self.tree.set_wants(node, wants);
             if wants {
@@ -330,14 +401,8 @@ impl Allocator {
     pub(super) fn check(&self) -> Result<(), String> {
         let mut sums = Sums::default();
         for (at, slot) in self.slots.iter().enumerate() {
-            let taken = sum(&slot.used, &slot.offered);
-            if slot.available != slot.declared.saturating_sub(&taken) {
-                return Err(format!("{}: available is not what is left", slot.id));
-            }
-            if slot.declared.contains(&taken) && sum(&slot.available, &taken) != slot.declared {
-                return Err(format!("{}: total is not available + offered + used", slot.id));
-            }
-            if self.free.contains(&AgentIx(at)) != (slot.active && is_worth_an_offer(&slot.available)) {
+            slot.check()?;
+            if self.free.contains(&AgentIx(at)) != (slot.active && is_worth_an_offer(&slot.available.total())) {
                 return Err(format!("{}: the set of free agents is wrong", slot.id));
             }
             if slot.counted {
@@ -352,22 +417,6 @@ impl Allocator {
         }
         self.tree.check()?;
         self.filters.check()
-    }
-}
-
-impl Sums {
-    fn add(&mut self, slot: &Slot) {
-        self.declared.add(&slot.declared);
-        self.used.add(&slot.used);
-        self.offered.add(&slot.offered);
-        self.available.add(&slot.available);
-    }
-
-    fn sub(&mut self, slot: &Slot) {
-        self.declared.sub(&slot.declared);
-        self.used.sub(&slot.used);
-        self.offered.sub(&slot.offered);
-        self.available.sub(&slot.available);
     }
 }
 

@@ -6,16 +6,23 @@
 //!      └ *   ─ .   ─ f1-1
 //! ```
 //!
+//! A client's share within its role counts all that it holds. A role's share counts what is reserved for it or below, held or
+//! not, and what is held beyond that.
+//!
 //! Not here: agents and filters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use divvy_proto::quota::Weight;
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 
 use super::ClientIx;
-use super::share::{DEFAULT_WEIGHT, Quantities, Share};
+use super::charge::Charge;
+use super::quota::Promise;
+use super::share::{Quantities, Share};
+use super::size::Size;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeIx(usize);
@@ -35,10 +42,18 @@ struct Turn {
 struct Node {
     parent: NodeIx,
     name: Arc<str>,
-    weight: u32,
+    weight: Weight,
     client: Option<ClientIx>,
     children: BTreeMap<Arc<str>, NodeIx>,
+    /// What the share counts: held by tasks and offers, and reserved.
     held: Quantities,
+    /// What tasks at or below it use of the unreserved.
+    used: Size,
+    /// What is on offer to it or below of the unreserved.
+    offered: Size,
+    /// What is reserved for it or below.
+    reserved: Size,
+    promise: Option<Box<Promise>>,
     grants: u64,
     /// Where it stands in its parent's order, if anybody at or below it wants offers.
     turn: Option<Turn>,
@@ -51,15 +66,44 @@ impl Node {
         Self {
             parent,
             name,
-            weight: DEFAULT_WEIGHT,
+            weight: Weight::default(),
             client,
             children: BTreeMap::new(),
             held: Quantities::default(),
+            used: Size::new(),
+            offered: Size::new(),
+            reserved: Size::new(),
+            promise: None,
             grants: 0,
             turn: None,
             order: BTreeSet::new(),
         }
     }
+
+    fn consumed(&self) -> Size {
+        let mut consumed = self.used.clone();
+        consumed.add(&self.reserved);
+        consumed
+    }
+
+    /// What its own guarantee lacks, by dimension.
+    fn unmet(&self) -> Size {
+        let mut unmet = Size::new();
+        for (name, promised) in self.promise.iter().flat_map(|promise| promise.quota.guarantee.iter()) {
+            let had = self.used.get(name) + self.reserved.get(name) + self.offered.get(name);
+            unmet.set(name, (i128::from(promised) - had).max(0));
+        }
+        unmet
+    }
+}
+
+/// Which of a node's sums a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hands {
+    /// Tasks hold it.
+    Used,
+    /// It is on offer.
+    Offered,
 }
 
 #[derive(Debug, Clone)]
@@ -99,17 +143,38 @@ impl RoleTree {
         self.child(leaf, name, Some(client))
     }
 
-    pub(super) fn set_weight(&mut self, role: &RolePath, weight: u32) {
+    pub(super) fn set_weight(&mut self, role: &RolePath, weight: Weight) {
         let node = self.role(role);
-        self.nodes[node.0].weight = weight.max(1);
+        self.nodes[node.0].weight = weight;
         self.reorder(node);
     }
 
-    pub(super) fn weight(&self, role: &RolePath) -> u32 {
-        self.find(role).map_or(DEFAULT_WEIGHT, |node| self.nodes[node.0].weight)
+    pub(super) fn weight(&self, role: &RolePath) -> Weight {
+        self.find(role).map_or_else(Weight::default, |node| self.nodes[node.0].weight)
     }
 
-    /// What a role and all below it hold.
+    pub(super) fn set_quota(&mut self, role: &RolePath, promise: Option<Promise>) {
+        let node = self.role(role);
+        self.nodes[node.0].promise = promise.map(Box::new);
+    }
+
+    pub(super) fn promise_of(&self, role: &RolePath) -> Option<&Promise> {
+        self.nodes[self.find(role)?.0].promise.as_deref()
+    }
+
+    pub(super) fn consumed(&self, role: &RolePath) -> Size {
+        self.find(role).map(|node| self.nodes[node.0].consumed()).unwrap_or_default()
+    }
+
+    pub(super) fn reserved_for(&self, role: &RolePath) -> Size {
+        self.find(role).map(|node| self.nodes[node.0].reserved.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn unmet(&self, role: &RolePath) -> Size {
+        self.find(role).map(|node| self.nodes[node.0].unmet()).unwrap_or_default()
+    }
+
+    /// What a role and all below it hold, and what is reserved for them.
     pub(super) fn held_by_role(&self, role: &RolePath) -> Quantities {
         self.find(role).map(|node| self.nodes[node.0].held.clone()).unwrap_or_default()
     }
@@ -119,19 +184,52 @@ impl RoleTree {
     }
 
     /// Changes what a client holds, and with it all roles above.
-    pub(super) fn hold(&mut self, client: NodeIx, resources: &Resources) {
-        self.upwards(client, |node| node.held.add(resources));
-    }
-
-    pub(super) fn release(&mut self, client: NodeIx, resources: &Resources) {
-        self.upwards(client, |node| node.held.sub(resources));
-    }
-
-    /// Like `hold`, and counted as an allocation, which decides between equal shares.
-    pub(super) fn grant(&mut self, client: NodeIx, resources: &Resources) {
+    pub(super) fn hold(&mut self, client: NodeIx, charge: &Charge, hands: Hands) {
+        self.nodes[client.0].held.add(&charge.total());
+        let unowned = charge.unowned();
         self.upwards(client, |node| {
+            if node.client.is_none() {
+                node.held.add(&unowned);
+            }
+            node.in_hands(hands).add_resources(&charge.unreserved);
+        });
+    }
+
+    pub(super) fn release(&mut self, client: NodeIx, charge: &Charge, hands: Hands) {
+        self.nodes[client.0].held.sub(&charge.total());
+        let unowned = charge.unowned();
+        self.upwards(client, |node| {
+            if node.client.is_none() {
+                node.held.sub(&unowned);
+            }
+            node.in_hands(hands).sub_resources(&charge.unreserved);
+        });
+    }
+
+    /// Counts an allocation, which decides between equal shares, and holds it as an offer.
+    pub(super) fn grant(&mut self, client: NodeIx, charge: &Charge) {
+        let mut at = client;
+        while at != ROOT {
+            self.nodes[at.0].grants += 1;
+            at = self.nodes[at.0].parent;
+        }
+        self.hold(client, charge, Hands::Offered);
+    }
+
+    /// Sets something aside for a role.
+    pub(super) fn reserve(&mut self, role: &RolePath, resources: &Resources) {
+        let node = self.role(role);
+        self.upwards(node, |node| {
             node.held.add(resources);
-            node.grants += 1;
+            node.reserved.add_resources(resources);
+        });
+    }
+
+    pub(super) fn unreserve(&mut self, role: &RolePath, resources: &Resources) {
+        let node = self.role(role);
+        self.upwards(node, |node| {
+            node.held.sub(resources);
+            node.reserved.sub_resources(resources);
         });
     }
 
@@ -146,7 +244,7 @@ impl RoleTree {
 
     fn turn_of(&self, at: NodeIx) -> Turn {
         let node = &self.nodes[at.0];
-        let share = Share::dominant(&node.held, &self.total).by_weight(node.weight);
+        let share = Share::dominant(&node.held, &self.total).by_weight(node.weight.thousandths());
         Turn { share, grants: node.grants, name: node.name.clone(), node: at }
     }
 
@@ -214,13 +312,11 @@ impl RoleTree {
     /// Checks that sums and orders agree with a recount.
     pub(super) fn check(&self) -> Result<(), String> {
         for (at, node) in self.nodes.iter().enumerate().skip(1) {
-            let mut held_below = Quantities::default();
-            node.children.values().for_each(|child| held_below.merge(&self.nodes[child.0].held));
-            if node.client.is_none() && node.held != held_below {
-                return Err(format!("role tree: {} does not hold what those below it hold", node.name));
-            }
-            if node.held.is_negative() {
+            if node.held.is_negative() || node.used.is_negative() || node.offered.is_negative() {
                 return Err(format!("role tree: {} holds less than nothing: {:?}", node.name, node.held));
+            }
+            if node.client.is_none() {
+                self.check_sums(node)?;
             }
             if let Some(turn) = &node.turn
                 && (*turn != self.turn_of(NodeIx(at)) || !self.nodes[node.parent.0].order.contains(turn))
@@ -230,6 +326,18 @@ impl RoleTree {
             if node.client.is_none() && node.turn.is_some() == node.order.is_empty() {
                 return Err(format!("role tree: {} wants offers for nobody, or not for somebody", node.name));
             }
+        }
+        Ok(())
+    }
+
+    fn check_sums(&self, node: &Node) -> Result<(), String> {
+        let (mut used, mut offered) = (Size::new(), Size::new());
+        for child in node.children.values().map(|child| &self.nodes[child.0]) {
+            used.add(&child.used);
+            offered.add(&child.offered);
+        }
+        if (&used, &offered) != (&node.used, &node.offered) {
+            return Err(format!("role tree: {} does not use or is offered what those below it are", node.name));
         }
         Ok(())
     }
@@ -249,5 +357,14 @@ impl RoleTree {
         let mut found = Vec::new();
         below(self, ROOT, &mut found);
         found
+    }
+}
+
+impl Node {
+    fn in_hands(&mut self, hands: Hands) -> &mut Size {
+        match hands {
+            Hands::Used => &mut self.used,
+            Hands::Offered => &mut self.offered,
+        }
     }
 }

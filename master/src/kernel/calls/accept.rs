@@ -11,13 +11,12 @@ use divvy_proto::Invalid;
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
 use divvy_proto::ranges::RangeSet;
-use divvy_proto::resources::Resources;
 use divvy_proto::scheduler::{Event, Filters, Operation, Outcome, Refusal};
 use divvy_proto::task::{Command, Probe, Reason, TaskInfo, TaskState};
 use divvy_proto::time::Timestamp;
 
 use super::Done;
-use crate::kernel::allocator::{ClientIx, sum};
+use crate::kernel::allocator::{Charge, ClientIx};
 use crate::kernel::tasks::{Task, master_status};
 use crate::kernel::{Effects, Kernel};
 
@@ -25,8 +24,8 @@ use crate::kernel::{Effects, Kernel};
 struct Plan {
     agent: AgentId,
     client: ClientIx,
-    tasks: Vec<TaskInfo>,
-    left: Resources,
+    tasks: Vec<(TaskInfo, Charge)>,
+    left: Charge,
 }
 
 impl Kernel {
@@ -67,8 +66,8 @@ impl Kernel {
                 if !ids.insert(&task.id) || self.is_used(id, &task.id) {
                     return Err(Refusal::DuplicateTask(task.id.clone()));
                 }
-                left = match (left.checked_sub(&task.resources), left.shortage(&task.resources)) {
-                    (Some(rest), _) => rest,
+                let charge = match (left.take(&task.resources), left.total().shortage(&task.resources)) {
+                    (Some(charge), _) => charge,
                     (None, Some(shortage)) => {
                         return Err(Refusal::NotEnough { task_id: task.id.clone(), shortage });
                     }
@@ -77,7 +76,7 @@ impl Kernel {
                         return Err(Invalid::new("task.resources", &task.resources, expected).into());
                     }
                 };
-                tasks.push(task.clone());
+                tasks.push((task.clone(), charge));
             }
         }
         Ok(Plan { agent, client, tasks, left })
@@ -88,8 +87,8 @@ impl Kernel {
         &self,
         id: &FrameworkId,
         offers: &[OfferId],
-    ) -> Result<(AgentId, ClientIx, Resources), Refusal> {
-        let mut taken: Option<(AgentId, ClientIx, Resources)> = None;
+    ) -> Result<(AgentId, ClientIx, Charge), Refusal> {
+        let mut taken: Option<(AgentId, ClientIx, Charge)> = None;
         let mut seen = BTreeSet::new();
         for offer_id in offers {
             if !seen.insert(offer_id) {
@@ -98,12 +97,14 @@ impl Kernel {
             let offer = self.offers.get(offer_id).filter(|offer| offer.framework == *id);
             let offer = offer.ok_or(Refusal::OfferGone(*offer_id))?;
             taken = Some(match taken {
-                None => (offer.agent.clone(), offer.client, offer.resources.clone()),
+                None => (offer.agent.clone(), offer.grant.client, offer.grant.charge.clone()),
                 Some((agent, _, _)) if agent != offer.agent => return Err(Refusal::SeveralAgents),
-                Some((_, client, _)) if client != offer.client => {
+                Some((_, client, _)) if client != offer.grant.client => {
                     return Err(Invalid::new("accept.offers", offer_id, "offers in one role").into());
                 }
-                Some((agent, client, all)) => (agent, client, sum(&all, &offer.resources)),
+                Some((agent, client, all)) => {
+                    (agent, client, all.checked_add(&offer.grant.charge).unwrap_or(all))
+                }
             });
         }
         taken.ok_or_else(|| Invalid::missing("accept.offers", "at least one offer").into())
@@ -125,12 +126,17 @@ impl Kernel {
         out: &mut Effects,
     ) {
         // What tasks take is charged below, task by task.
-        offers.iter().for_each(|offer| drop(self.take_offer(*offer, &Resources::new())));
-        for info in plan.tasks {
-            self.launch_task(now, id, &plan.agent, plan.client, info, out);
+        let mut launched = u32::try_from(plan.tasks.len()).unwrap_or(u32::MAX);
+        for offer in offers {
+            let offer = self.take_offer(*offer, launched);
+            let demand = offer.and_then(|offer| offer.grant.demand);
+            launched = launched.saturating_sub(demand.map_or(0, |demand| demand.count));
+        }
+        for (info, charge) in plan.tasks {
+            self.launch_task(now, id, &plan.agent, plan.client, (info, charge), out);
         }
         if !plan.left.is_empty() {
-            self.refuse(now, &plan.agent, plan.client, plan.left, filters);
+            self.refuse(now, &plan.agent, plan.client, plan.left.total(), filters);
         }
     }
 
@@ -140,7 +146,7 @@ impl Kernel {
         id: &FrameworkId,
         agent: &AgentId,
         client: ClientIx,
-        info: TaskInfo,
+        (info, charge): (TaskInfo, Charge),
         out: &mut Effects,
     ) {
         let key = (id.clone(), info.id.clone());
@@ -157,16 +163,18 @@ impl Kernel {
             framework_id: id.clone(),
             framework_name,
             task: info.clone(),
-            allocation: Default::default(),
+            allocation: charge.to_allocation(&self.allocator.client_of(client).role),
         };
         let task = Task {
             info,
             agent: agent.clone(),
             client,
+            charge,
             holds: false,
             status,
             unacknowledged: false,
             kill: None,
+            ended_for: None,
             started_at: None,
         };
         self.insert_task(id, task);

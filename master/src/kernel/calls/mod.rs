@@ -11,6 +11,7 @@ mod wishes;
 
 use divvy_proto::Invalid;
 use divvy_proto::agent::MasterMessage;
+use divvy_proto::api::InverseAnswer;
 use divvy_proto::ids::{AgentId, CallId, FrameworkId, TaskId, UpdateId};
 use divvy_proto::scheduler::{Call, CallBody, Event, Outcome, Refusal};
 use divvy_proto::time::Timestamp;
@@ -86,12 +87,12 @@ impl Kernel {
                 self.accept(now, id, offers, operations, filters)
             }
             CallBody::Decline { offers, filters } => self.decline(now, id, &offers, filters).into(),
-            CallBody::Revive { roles } => self.revive(id, &roles).into(),
-            CallBody::Suppress { roles } => self.suppress(id, &roles).into(),
+            CallBody::Revive { roles } => self.revive(now, id, &roles).into(),
+            CallBody::Suppress { roles } => self.suppress(now, id, &roles).into(),
             CallBody::Kill { task_id, grace } => self.kill(now, id, task_id, grace),
             CallBody::Reconcile { tasks } => self.reconcile(now, id, tasks),
             CallBody::UpdateFramework { framework, suppressed } => {
-                match self.update_framework(id, framework, suppressed, call.id, out) {
+                match self.update_framework(now, id, framework, suppressed, call.id, out) {
                     Ok(()) => Done::Later,
                     Err(refusal) => Err(refusal).into(),
                 }
@@ -100,8 +101,12 @@ impl Kernel {
                 self.retire(now, id, Some(Asker::Framework(call.id)), out);
                 Done::Later
             }
-            CallBody::AcceptInverse { .. } => unsupported("AcceptInverse"),
-            CallBody::DeclineInverse { .. } => unsupported("DeclineInverse"),
+            CallBody::AcceptInverse { offers } => {
+                self.answer_inverse(id, &offers, InverseAnswer::Accepted).into()
+            }
+            CallBody::DeclineInverse { offers } => {
+                self.answer_inverse(id, &offers, InverseAnswer::Declined).into()
+            }
             CallBody::Demand { .. } => unsupported("Demand"),
             CallBody::Message { .. } => unsupported("Message"),
             CallBody::Subscribe { .. } | CallBody::Acknowledge { .. } => Ok(()).into(),

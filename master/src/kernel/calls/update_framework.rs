@@ -4,7 +4,9 @@ use divvy_proto::Invalid;
 use divvy_proto::ids::{CallId, FrameworkId};
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{FrameworkInfo, Refusal};
+use divvy_proto::time::Timestamp;
 
+use crate::kernel::allocator::Wish;
 use crate::kernel::frameworks::{check_info, removed_roles};
 use crate::kernel::registry::Awaited;
 use crate::kernel::{Effects, Kernel};
@@ -13,6 +15,7 @@ impl Kernel {
     /// Changes what a framework says of itself.
     pub(super) fn update_framework(
         &mut self,
+        now: Timestamp,
         id: &FrameworkId,
         info: FrameworkInfo,
         suppressed: Vec<RolePath>,
@@ -30,21 +33,21 @@ impl Kernel {
         framework.info = FrameworkInfo { id: Some(id.clone()), ..info };
         framework.suppressed = suppressed.into_iter().collect();
         let wanted_again: Vec<RolePath> = framework.wanted_roles().difference(&before).cloned().collect();
-        self.leave_roles(id, &left, out);
+        self.leave_roles(now, id, &left, out);
         for role in wanted_again {
             let client = self.allocator.client(id, &role);
             self.allocator.clear_client_filters(client);
         }
-        self.sync_wishes(id);
+        self.sync_wishes(now, id);
         self.changes.framework(id);
         self.persist_framework(id, Some(Awaited::Updated(id.clone(), call)), out);
         Ok(())
     }
 
-    fn leave_roles(&mut self, id: &FrameworkId, roles: &[RolePath], out: &mut Effects) {
+    fn leave_roles(&mut self, now: Timestamp, id: &FrameworkId, roles: &[RolePath], out: &mut Effects) {
         for role in roles {
             let client = self.allocator.client(id, role);
-            self.allocator.set_wants(client, false);
+            self.allocator.set_wish(now, client, Wish::Nothing);
             self.allocator.clear_client_filters(client);
         }
         let offers = self.frameworks.get(id).map(|framework| framework.offers.clone()).unwrap_or_default();

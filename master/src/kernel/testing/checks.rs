@@ -7,6 +7,7 @@ use divvy_proto::ids::OfferId;
 use divvy_proto::time::Timestamp;
 
 use super::Cluster;
+use crate::kernel::agents::Agent;
 use crate::kernel::{Effect, Kernel, RegistryChange, allocator};
 
 impl Cluster {
@@ -19,6 +20,11 @@ impl Cluster {
                 _ => None,
             };
             let known = next.agents.get(id).map(|agent| (absence(agent.standing), &agent.info));
+            let orders = |agent: &Agent| (absence(agent.standing).is_none(), agent.upkeep.given.clone());
+            let known_orders = next.agents.get(id).map(orders).filter(|(is_there, _)| *is_there);
+            if known_orders.is_some_and(|known| known != orders(agent)) {
+                return Err(format!("{id}: the registry has other orders than {:?}", agent.upkeep.given));
+            }
             if known != Some((absence(agent.standing), &agent.info)) {
                 return Err(format!("{id}: the registry has {known:?}, but it is {:?}", agent.standing));
             }
@@ -43,7 +49,7 @@ impl Cluster {
 
     pub(super) fn end_turn(&mut self, effects: &mut Vec<Effect>) {
         let by_full_scan =
-            self.with_oracle.then(|| self.kernel.allocator.clone().allocate_by_full_scan(self.now));
+            self.with_oracle.then(|| self.kernel.allocator.clone().allocate_by_full_scan(self.now).grants);
         let sent = self.kernel.made.offers;
         self.kernel.end_turn(self.now, effects);
         let show = |(nth, grant): (usize, allocator::Grant)| {
@@ -51,11 +57,11 @@ impl Cluster {
                 OfferId(u64::from(self.kernel.config.epoch.0) << 32 | (u64::from(sent) + nth as u64 + 1));
             let client = self.kernel.allocator.client_of(grant.client);
             let agent = self.kernel.allocator.slot(grant.agent).id.clone();
-            (id, client.framework.clone(), client.role.clone(), agent, grant.resources)
+            (id, client.framework.clone(), client.role.clone(), agent, grant.charge, grant.demand)
         };
         let made = self.kernel.offers.iter().filter(|(id, _)| id.0 & 0xffff_ffff > u64::from(sent));
         let made = made
-            .map(|(id, o)| (*id, o.framework.clone(), o.role.clone(), o.agent.clone(), o.resources.clone()));
+            .map(|(id, o)| (*id, o.framework.clone(), o.role.clone(), o.agent.clone(), o.grant.charge.clone(), o.grant.demand.clone()));
         let Some(grants) = by_full_scan else { return };
         let expected: Vec<_> = grants.into_iter().enumerate().map(show).collect();
         assert_eq!(made.collect::<Vec<_>>(), expected);

@@ -1,0 +1,389 @@
+//! What stands in the way of one unit of something, on all agents: [`Allocator::obstacle`] asked of each, and counted.
+//!
+//! One pass over the agents, and no text made for any of them. Not here: names and sentences (`kernel::explain`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use divvy_proto::demand::{DemandShape, Gang};
+use divvy_proto::ids::{AgentId, FrameworkId};
+use divvy_proto::predicate::Predicate;
+use divvy_proto::role::RolePath;
+use divvy_proto::time::Timestamp;
+
+use super::charge::Charge;
+use super::obstacle::Obstacle;
+use super::size::Size;
+use super::slots::Slot;
+use super::wishes::Want;
+use super::{AgentIx, Allocator, ClientIx};
+
+/// So many of the agents that come nearest are remembered for each cause.
+const CLOSEST: usize = 8;
+
+/// Something that a client wants and is not offered.
+#[derive(Debug, Clone)]
+pub(in crate::kernel) struct Waiting {
+    pub(in crate::kernel) client: ClientIx,
+    /// Absent for a client that takes anything.
+    pub(in crate::kernel) shape: Option<Arc<DemandShape>>,
+    /// How many are wanted and not on offer.
+    pub(in crate::kernel) count: u32,
+    pub(in crate::kernel) since: Option<Timestamp>,
+    /// All of the demand or nothing.
+    pub(in crate::kernel) gang: Option<Gang>,
+}
+
+/// Why nothing of an agent is offered to anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernel) enum Away {
+    /// It is not connected.
+    NotActive,
+    /// It is being drained, maintained, or was deactivated.
+    Draining,
+    /// It is not counted at all.
+    Gone,
+}
+
+/// What excludes an agent.
+#[derive(Debug, Clone)]
+pub(in crate::kernel) enum Cause<'a> {
+    NotActive,
+    Draining,
+    Clause(&'a Predicate),
+    /// What would be needed is reserved for others.
+    Reservation,
+    TooSmall(String),
+    Held(String),
+    Kept(ClientIx),
+    Limit(RolePath, String),
+    Headroom,
+    Filter,
+}
+
+impl Cause<'_> {
+    /// The order in which the allocator asks.
+    fn rank(&self) -> usize {
+        match self {
+            Self::NotActive => 0,
+            Self::Draining => 1,
+            Self::Clause(_) => 2,
+            Self::TooSmall(_) => 3,
+            Self::Reservation => 4,
+            Self::Held(_) => 5,
+            Self::Kept(_) => 6,
+            Self::Limit(..) => 7,
+            Self::Headroom => 8,
+            Self::Filter => 9,
+        }
+    }
+
+    /// How far an agent that this excludes is from being offered: what passes by itself comes first.
+    fn distance(&self) -> usize {
+        match self {
+            Self::Filter => 0,
+            Self::Kept(_) => 1,
+            Self::Headroom => 2,
+            Self::Limit(..) => 3,
+            Self::Held(_) => 4,
+            Self::Reservation => 5,
+            Self::Clause(_) => 6,
+            Self::TooSmall(_) => 7,
+            Self::Draining => 8,
+            Self::NotActive => 9,
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Clause(mine), Self::Clause(theirs)) => std::ptr::eq(*mine, *theirs),
+            (Self::TooSmall(mine), Self::TooSmall(theirs)) | (Self::Held(mine), Self::Held(theirs)) => {
+                mine == theirs
+            }
+            (Self::Kept(mine), Self::Kept(theirs)) => mine == theirs,
+            (Self::Limit(role, mine), Self::Limit(other, theirs)) => (role, mine) == (other, theirs),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+/// All agents that one cause excludes.
+#[derive(Debug, Clone)]
+pub(in crate::kernel) struct Stage<'a> {
+    pub(in crate::kernel) cause: Cause<'a>,
+    pub(in crate::kernel) agents: usize,
+    /// The least that any of them lacks of the cause's dimension.
+    pub(in crate::kernel) missing: Option<i128>,
+    /// When the first of their filters ends.
+    pub(in crate::kernel) until: Option<Timestamp>,
+    /// For whom they are reserved, or whose guarantee they are kept for, and how many.
+    pub(in crate::kernel) roles: BTreeMap<RolePath, usize>,
+    /// Those that lack the least, the nearest first; by how much, in millionths of what is wanted.
+    pub(in crate::kernel) closest: Vec<(u64, AgentIx)>,
+}
+
+/// The answer: every agent that is not gone, once.
+#[derive(Debug, Clone, Default)]
+pub(in crate::kernel) struct Scan<'a> {
+    pub(in crate::kernel) agents: usize,
+    pub(in crate::kernel) fits: usize,
+    /// An agent on which it fits.
+    pub(in crate::kernel) fitting: Option<AgentIx>,
+    /// In the order in which the allocator asks.
+    pub(in crate::kernel) stages: Vec<Stage<'a>>,
+}
+
+impl Scan<'_> {
+    /// The agent that comes nearest, and its stage.
+    pub(in crate::kernel) fn nearest(&self) -> Option<(AgentIx, &Stage<'_>)> {
+        let first = |stage| (stage, Stage::closest_one(stage));
+        let all = self.stages.iter().map(first).filter_map(|(stage, closest)| Some((stage, closest?)));
+        let nearest = all.min_by_key(|(stage, closest)| (stage.cause.distance(), *closest));
+        nearest.map(|(stage, (_, agent))| (agent, stage))
+    }
+}
+
+impl<'a> Scan<'a> {
+    fn put(&mut self, cause: Cause<'a>) -> Option<&mut Stage<'a>> {
+        let known = self.stages.iter().position(|stage| stage.cause.is_same(&cause));
+        let at = known.unwrap_or(self.stages.len());
+        if known.is_none() {
+            self.stages.push(Stage {
+                cause,
+                agents: 0,
+                missing: None,
+                until: None,
+                roles: BTreeMap::new(),
+                closest: Vec::new(),
+            });
+        }
+        let stage = self.stages.get_mut(at)?;
+        stage.agents += 1;
+        Some(stage)
+    }
+}
+
+impl Stage<'_> {
+    fn closest_one(stage: &Self) -> Option<(u64, AgentIx)> {
+        stage.closest.first().copied()
+    }
+
+    fn near(&mut self, lack: u64, agent: AgentIx) {
+        if self.closest.len() < CLOSEST || self.closest.last().is_some_and(|last| (lack, agent) < *last) {
+            let at = self.closest.partition_point(|known| *known < (lack, agent));
+            self.closest.insert(at, (lack, agent));
+            self.closest.truncate(CLOSEST);
+        }
+    }
+}
+
+#[allow(clippy::indexing_slicing, reason = "an index is made by this allocator only")]
+impl Allocator {
+    /// All clients of a framework: one for each role that it was ever seen in.
+    pub(in crate::kernel) fn clients_of(&self, framework: &FrameworkId) -> &[ClientIx] {
+        self.clients_of.get(framework).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What a client wants and is not offered, in the order of its demand.
+    pub(in crate::kernel) fn waiting(&self, client: ClientIx) -> Vec<Waiting> {
+        match &self.clients[client.0].want {
+            Want::Nothing => Vec::new(),
+            Want::Anything => vec![Waiting { client, shape: None, count: 1, since: None, gang: None }],
+            Want::Demand(wanted) => {
+                let waits = wanted.shapes.iter().filter(|shape| shape.wanting() > 0);
+                let waiting = waits.map(|shape| Waiting {
+                    client,
+                    shape: Some(Arc::clone(&shape.shape)),
+                    count: shape.wanting(),
+                    since: Some(shape.since),
+                    gang: wanted.gang.clone(),
+                });
+                waiting.collect()
+            }
+        }
+    }
+
+    /// Asks every agent. `away` says why one is not offered to anybody.
+    pub(in crate::kernel) fn scan<'a>(
+        &self,
+        now: Timestamp,
+        waiting: &'a Waiting,
+        away: impl Fn(&AgentId) -> Away,
+    ) -> Scan<'a> {
+        let mut scan = Scan::default();
+        let shape = waiting.shape.as_deref();
+        let wants = shape.map(wanted);
+        for (at, slot) in self.slots.iter().enumerate() {
+            let agent = AgentIx(at);
+            let obstacle = match slot.is_active() {
+                true => self.obstacle(now, waiting.client, shape, agent).err(),
+                false => match away(&slot.id) {
+                    Away::Gone => continue,
+                    _ => Some(Obstacle::Inactive),
+                },
+            };
+            scan.agents += 1;
+            match obstacle {
+                Some(obstacle) => self.count(&mut scan, waiting, wants.as_ref(), agent, obstacle, &away),
+                None => {
+                    scan.fits += 1;
+                    scan.fitting.get_or_insert(agent);
+                }
+            }
+        }
+        scan.stages.sort_by_key(|stage| stage.cause.rank());
+        scan
+    }
+
+    fn count<'a>(
+        &self,
+        scan: &mut Scan<'a>,
+        waiting: &'a Waiting,
+        wants: Option<&Size>,
+        agent: AgentIx,
+        obstacle: Obstacle,
+        away: &impl Fn(&AgentId) -> Away,
+    ) {
+        let slot = &self.slots[agent.0];
+        let role = &self.clients[waiting.client.0].role;
+        let mut missing = None;
+        let mut until = None;
+        let mut roles = Vec::new();
+        let lack = match (&obstacle, wants) {
+            (Obstacle::Short { .. } | Obstacle::Constraint, Some(wants)) => lack(wants, &free(slot, role)),
+            _ => 0,
+        };
+        let cause = match obstacle {
+            Obstacle::Inactive => match away(&slot.id) {
+                Away::Draining => Cause::Draining,
+                _ => Cause::NotActive,
+            },
+            Obstacle::Constraint => match clause(waiting, slot) {
+                Some(clause) => Cause::Clause(clause),
+                None => Cause::Draining,
+            },
+            Obstacle::Short { dimension, missing: lacks, ever } => {
+                missing = Some(lacks);
+                let all = wants.filter(|_| ever).map(|wants| (wants, everything(slot)));
+                match all {
+                    Some((wants, all)) if lack_of(wants, &all).is_zero() => {
+                        roles = others(slot, role);
+                        Cause::Reservation
+                    }
+                    _ if ever => Cause::TooSmall(dimension),
+                    _ => Cause::Held(dimension),
+                }
+            }
+            Obstacle::Scraps => {
+                let (cause, lacks, owners) = scraps(slot, role);
+                (missing, roles) = (Some(lacks), owners);
+                cause
+            }
+            Obstacle::Kept(client) => Cause::Kept(client),
+            Obstacle::Limit { role, dimension } => Cause::Limit(role, dimension),
+            Obstacle::Headroom(role) => {
+                roles = vec![role];
+                Cause::Headroom
+            }
+            Obstacle::Filtered(end) => {
+                until = Some(end);
+                Cause::Filter
+            }
+        };
+        let Some(stage) = scan.put(cause) else { return };
+        stage.missing = [stage.missing, missing].into_iter().flatten().min();
+        stage.until = [stage.until, until].into_iter().flatten().min();
+        roles.into_iter().for_each(|role| *stage.roles.entry(role).or_default() += 1);
+        stage.near(lack, agent);
+    }
+
+    /// What an agent lacks for a shape in what the client could have there now: dimension, wanted, there.
+    pub(in crate::kernel) fn lacks(
+        &self,
+        client: ClientIx,
+        shape: &DemandShape,
+        agent: AgentIx,
+    ) -> Vec<(String, i128, i128)> {
+        let wants = wanted(shape);
+        let free = free(&self.slots[agent.0], &self.clients[client.0].role);
+        let lacks = lack_of(&wants, &free);
+        lacks.iter().map(|(name, _)| (name.to_owned(), wants.get(name), free.get(name))).collect()
+    }
+
+    /// A role's siblings and itself, those that want something, in fair order.
+    pub(in crate::kernel) fn fair_order(&self, role: &RolePath) -> Vec<RolePath> {
+        self.tree.fair_order(role)
+    }
+}
+
+fn wanted(shape: &DemandShape) -> Size {
+    let mut wants = Size::of(&shape.resources);
+    wants.add_ports(shape.ports);
+    wants
+}
+
+fn clause<'a>(waiting: &'a Waiting, slot: &Slot) -> Option<&'a Predicate> {
+    waiting.shape.as_ref()?.constraint.as_ref()?.failing_clause(&slot.as_facts())
+}
+
+/// What is free and unreserved, or reserved for the role or one above it.
+fn free(slot: &Slot, role: &RolePath) -> Size {
+    of_role(&slot.available, role)
+}
+
+fn of_role(charge: &Charge, role: &RolePath) -> Size {
+    let mut size = Size::of(&charge.unreserved);
+    let own = charge.reserved.iter().filter(|piece| piece.owner().is_some_and(|owner| owner.contains(role)));
+    own.for_each(|piece| size.add_resources(&piece.resources));
+    size
+}
+
+/// All that the agent has, whoever owns it, with the disk of volumes.
+fn everything(slot: &Slot) -> Size {
+    let mut all = Size::of(&slot.total.unreserved);
+    slot.total.reserved.iter().for_each(|piece| all.add_resources(&piece.resources));
+    let volumes: i64 = slot.volumes.iter().map(|(_, size)| size.bytes()).fold(0, i64::saturating_add);
+    all.set("disk", all.get("disk") + i128::from(volumes));
+    all
+}
+
+/// The owners of what is reserved for others, and of volumes.
+fn others(slot: &Slot, role: &RolePath) -> Vec<RolePath> {
+    let owners = slot.total.reserved.iter().filter_map(|piece| piece.owner());
+    let owners = owners.filter(|owner| !owner.contains(role));
+    let mut owners: Vec<RolePath> = owners.chain(slot.volumes.iter().map(|(owner, _)| owner)).cloned().collect();
+    owners.sort();
+    owners.dedup();
+    owners
+}
+
+/// Why there is nothing worth an offer, and how much is missing of it.
+fn scraps(slot: &Slot, role: &RolePath) -> (Cause<'static>, i128, Vec<RolePath>) {
+    let total = of_role(&slot.total, role);
+    let (dimension, least) = match total.get("cpus") > 0 || total.get("mem") == 0 {
+        true => ("cpus", i128::from(super::LEAST_CPUS)),
+        false => ("mem", i128::from(super::LEAST_MEM)),
+    };
+    let missing = least - free(slot, role).get(dimension);
+    let is_worth = |size: &Size| {
+        size.get("cpus") >= i128::from(super::LEAST_CPUS) || size.get("mem") >= i128::from(super::LEAST_MEM)
+    };
+    match (is_worth(&total), is_worth(&everything(slot))) {
+        (true, _) => (Cause::Held(dimension.to_owned()), missing, Vec::new()),
+        (false, true) => (Cause::Reservation, missing, others(slot, role)),
+        (false, false) => (Cause::TooSmall(dimension.to_owned()), missing, Vec::new()),
+    }
+}
+
+fn lack_of(wants: &Size, has: &Size) -> Size {
+    wants.zip(has, |wants, has| (wants - has).max(0))
+}
+
+/// How much is missing, in millionths of what is wanted, over all dimensions.
+fn lack(wants: &Size, has: &Size) -> u64 {
+    let parts = wants.iter().map(|(name, wants)| {
+        let missing = (wants - has.get(name)).max(0);
+        u64::try_from(missing.saturating_mul(1_000_000) / wants.max(1)).unwrap_or(u64::MAX)
+    });
+    parts.fold(0, u64::saturating_add)
+}

@@ -1,0 +1,143 @@
+//! Promises and limits: what counts towards them, what is still owed, and what is left.
+
+use divvy_proto::amounts::Amounts;
+use divvy_proto::demand::DemandShape;
+use divvy_proto::quota::Quota;
+use divvy_proto::resources::{Resources, Shortage};
+use divvy_proto::role::RolePath;
+
+use super::charge::Charge;
+use super::size::Size;
+use super::{AgentIx, Allocator, ClientIx};
+
+/// A role would use more than its limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::kernel) struct OverLimit {
+    /// Whose limit.
+    pub(in crate::kernel) role: RolePath,
+    /// What is wanted, and what is left of the limit.
+    pub(in crate::kernel) shortage: Shortage,
+}
+
+/// A demand that waits although its role's guarantee is not met: for whom work of others may have to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::kernel) struct Starving {
+    pub(in crate::kernel) client: ClientIx,
+    /// What it waits for; its count is how many are wanted and not on offer.
+    pub(in crate::kernel) shape: DemandShape,
+    /// Whose guarantee is not met: the client's role, or one above it.
+    pub(in crate::kernel) role: RolePath,
+}
+
+/// A role's quota as the allocator keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Promise {
+    pub(super) quota: Quota,
+}
+
+impl Promise {
+    /// The first dimension in which `more` beyond `consumed` exceeds the limit.
+    pub(super) fn excess(&self, consumed: &Size, more: &Size) -> Option<Shortage> {
+        let limits = self.quota.limit.iter();
+        limits.map(|(name, limit)| (name, (i128::from(limit) - consumed.get(name)).max(0))).find_map(
+            |(name, left)| {
+                let wanted = more.get(name);
+                (wanted > left && wanted > 0).then(|| Shortage {
+                    dimension: name.to_owned(),
+                    wanted: show(name, wanted),
+                    available: show(name, left),
+                })
+            },
+        )
+    }
+}
+
+fn show(name: &str, amount: i128) -> String {
+    Amounts::show(name, i64::try_from(amount).unwrap_or(i64::MAX))
+}
+
+#[allow(clippy::indexing_slicing, reason = "an index is made by this allocator only")]
+impl Allocator {
+    /// What a role and all below it are promised, and what they may not exceed.
+    pub(in crate::kernel) fn set_quota(&mut self, role: &RolePath, quota: Option<Quota>) {
+        self.tree.set_quota(role, quota.map(|quota| Promise { quota }));
+    }
+
+    /// A role's quota, if it has one.
+    pub(in crate::kernel) fn quota(&self, role: &RolePath) -> Option<&Quota> {
+        self.tree.promise_of(role).map(|promise| &promise.quota)
+    }
+
+    /// Whether a client may use this besides what is used already, by the limits of its role and of those above it.
+    ///
+    /// # Errors
+    /// Which limit it would exceed.
+    pub(in crate::kernel) fn check_limit(&self, client: ClientIx, charge: &Charge) -> Result<(), OverLimit> {
+        self.check_role_limit(&self.clients[client.0].role, &charge.unreserved)
+    }
+
+    /// Whether a role may use this much unreserved besides what is used already, or have it reserved.
+    ///
+    /// # Errors
+    /// Which limit it would exceed.
+    pub(in crate::kernel) fn check_role_limit(
+        &self,
+        role: &RolePath,
+        more: &Resources,
+    ) -> Result<(), OverLimit> {
+        let more = Size::of(more);
+        for above in role.lineage() {
+            let Some(promise) = self.tree.promise_of(&above) else { continue };
+            if let Some(shortage) = promise.excess(&self.tree.consumed(&above), &more) {
+                return Err(OverLimit { role: above, shortage });
+            }
+        }
+        Ok(())
+    }
+
+    /// What counts towards a role's quota: what its tasks use of the unreserved, and all that is reserved for it or below.
+    pub(in crate::kernel) fn consumed(&self, role: &RolePath) -> Amounts {
+        self.tree.consumed(role).to_amounts()
+    }
+
+    /// What is reserved for a role or below it, held or not, volumes included, on all agents that count.
+    pub(in crate::kernel) fn reserved_for(&self, role: &RolePath) -> Amounts {
+        self.tree.reserved_for(role).to_amounts()
+    }
+
+    /// What a role's guarantee still lacks, also of what is on offer. Only dimensions of which something is lacking are named.
+    pub(in crate::kernel) fn unmet(&self, role: &RolePath) -> Amounts {
+        self.tree.unmet(role).to_amounts()
+    }
+
+    /// What a role uses beyond its guarantee; all of it, where there is none.
+    pub(in crate::kernel) fn surplus(&self, role: &RolePath) -> Amounts {
+        let promised = self.tree.promise_of(role).map(|p| Size::of_amounts(&p.quota.guarantee));
+        let consumed = self.tree.consumed(role);
+        consumed.zip(&promised.unwrap_or_default(), |used, promised| (used - promised).max(0)).to_amounts()
+    }
+
+    /// In fair order, the demands that fit what their role's guarantee lacks and found no agent in the last turn.
+    pub(in crate::kernel) fn starving(&self) -> Vec<Starving> {
+        self.starving.clone()
+    }
+
+    /// Whether a shape would fit on an agent for a client if `extra` were free there besides. Only resources are asked about.
+    pub(in crate::kernel) fn fits_with(
+        &self,
+        _client: ClientIx,
+        shape: &DemandShape,
+        agent: AgentIx,
+        extra: &Resources,
+    ) -> bool {
+        let free = super::sum(&self.slots[agent.0].available.unreserved, extra);
+        let (free, wanted) = (Size::of(&free), Size::of_amounts(&shape.amounts()));
+        wanted.iter().all(|(name, amount)| free.get(name) >= amount)
+    }
+
+    /// Whether work of a role may be ended for others: no role on its path says no.
+    pub(in crate::kernel) fn is_preemptible(&self, role: &RolePath) -> bool {
+        let quotas = role.lineage();
+        quotas.iter().filter_map(|role| self.quota(role)).all(|quota| quota.preemptible)
+    }
+}
