@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use divvy_proto::ids::{AgentId, FrameworkId, OfferId};
+use divvy_proto::ids::{AgentId, FrameworkId, InverseOfferId, OfferId};
 use divvy_proto::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,10 @@ pub(super) enum Timer {
     Failover(FrameworkId),
     /// A connected framework hears from us.
     Heartbeat(FrameworkId),
+    /// Tasks that were asked back are killed.
+    Inverse(InverseOfferId),
+    /// A planned maintenance, or the time before it, begins or ends.
+    Maintenance,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -1,10 +1,10 @@
 //! How a story is told: one line an effect.
 
 use divvy_proto::agent::MasterMessage;
-use divvy_proto::scheduler::{Event, OfferInfo, Outcome};
+use divvy_proto::scheduler::{Event, InverseOffer, OfferInfo, Outcome};
 use divvy_proto::task::TaskStatus;
 
-use super::Cluster;
+use super::{Cluster, START};
 use crate::kernel::{Absence, Effect, LinkId, RegistryChange};
 
 impl Cluster {
@@ -52,6 +52,24 @@ fn show_record(change: &RegistryChange) -> String {
         RegistryChange::PutFramework { id, retired: true, .. } => format!("{id} retired"),
         RegistryChange::PutFramework { id, disconnected: Some(_), .. } => format!("{id} disconnected"),
         RegistryChange::PutFramework { id, .. } => format!("{id}"),
+        RegistryChange::PutQuota { role, quota: Some(_) } => format!("quota of {role}"),
+        RegistryChange::PutQuota { role, quota: None } => format!("no quota of {role}"),
+        RegistryChange::PutWeight { role, weight } => {
+            format!("weight {} of {role}", weight.unwrap_or_default())
+        }
+        RegistryChange::PutReservations { agent, reserved, volumes } => {
+            format!("{agent} reserves {} parts, {} volumes", reserved.len(), volumes.len())
+        }
+        RegistryChange::PutDrain { agent, deactivated, drain } => match (drain, deactivated) {
+            (Some(drain), _) if drain.drained => format!("{agent} drained"),
+            (Some(_), _) => format!("{agent} drains"),
+            (None, true) => format!("{agent} deactivated"),
+            (None, false) => format!("{agent} offered again"),
+        },
+        RegistryChange::PutMaintenance { windows } => format!("{} windows of maintenance", windows.len()),
+        RegistryChange::PutTaskIds { framework, bucket, .. } => format!("{framework} used {bucket:?}"),
+        RegistryChange::RemoveAgent { id } => format!("{id} forgotten"),
+        RegistryChange::RemoveFramework { id } => format!("{id} forgotten"),
     }
 }
 
@@ -88,10 +106,20 @@ fn show_event(event: &Event) -> String {
         }
         Event::Rescind(id) => format!("rescind {id}"),
         Event::Update(status) => show_update(status),
+        Event::InverseOffers(offers) => format!("asked back {}", show_all(offers, show_inverse)),
+        Event::RescindInverse(id) => format!("rescind {id}"),
         Event::Failure { agent_id } => format!("failure of {agent_id}"),
         Event::Heartbeat => "heartbeat".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+/// The deadline counts from when the cluster began.
+fn show_inverse(offer: &InverseOffer) -> String {
+    let tasks = show_all(&offer.tasks, ToString::to_string);
+    let by = offer.deadline.map_or("never".to_owned(), |at| format!("+{}s", at.since(START).as_secs()));
+    let reason = crate::kernel::inverse::show_reason(&offer.reason);
+    format!("{} of {}: {tasks} ({}) by {by}, {reason}", offer.id, offer.agent_id, offer.resources)
 }
 
 fn show_update(status: &TaskStatus) -> String {

@@ -4,6 +4,8 @@ mod agents;
 mod allocation;
 mod frameworks;
 mod histories;
+mod inverse;
 mod launches;
+mod maintenance;
 mod reconciliation;
 mod watching;
