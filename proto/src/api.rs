@@ -363,7 +363,7 @@ pub enum Change {
     /// Everything, once.
     Snapshot(Box<Snapshot>),
     /// An agent is new or different.
-    Agent(Agent),
+    Agent(Box<Agent>),
     /// A framework is new or different.
     Framework(Framework),
     /// A task is new or different.

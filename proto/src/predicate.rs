@@ -67,7 +67,8 @@ pub enum Comparison {
     Contains(u32),
     /// `name < 4`, in thousandths.
     Number(Order, i64),
-    /// `version(name) >= "6.1.2"`: parts between dots and dashes compared as numbers where both are numbers.
+    /// `version(name) >= "6.1.2"`: parts between dots and dashes compared as numbers where both are numbers; text lies between
+    /// zero, which a missing part is, and one.
     Version(Order, String),
 }
 
@@ -256,22 +257,26 @@ fn matches_glob(glob: &str, text: &str) -> bool {
     }
 }
 
-/// A part of a version. Numbers come before text; their digits have no leading zeroes, so the longer is the larger.
+/// A part of a version, so that 6.1 = 6.1.0 < 6.1-amd64 < 6.1.1. A number's digits have no leading zeroes: the longer is the
+/// larger.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'a> {
-    Number(usize, &'a str),
+    Zero,
     Text(&'a str),
+    Number(usize, &'a str),
 }
 
-/// Part by part; what one of them lacks is zero, so `6.1` is `6.1.0`.
+/// Part by part; what one of them lacks is zero.
 fn compare_versions(one: &str, other: &str) -> Ordering {
     let part = |text| match text {
         Some(text) if !str::is_empty(text) && text.bytes().all(|b: u8| b.is_ascii_digit()) => {
-            let digits = text.trim_start_matches('0');
-            Part::Number(digits.len(), digits)
+            match text.trim_start_matches('0') {
+                "" => Part::Zero,
+                digits => Part::Number(digits.len(), digits),
+            }
         }
         Some(text) => Part::Text(text),
-        None => Part::Number(0, ""),
+        None => Part::Zero,
     };
     let (mut one, mut other) = (one.split(['.', '-']), other.split(['.', '-']));
     loop {

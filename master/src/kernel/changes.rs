@@ -51,7 +51,8 @@ impl Kernel {
         if changes.is_empty() {
             return;
         }
-        let agents = changes.agents.iter().filter_map(|id| self.agent(id)).map(Change::Agent);
+        let agents =
+            changes.agents.iter().filter_map(|id| self.agent(id)).map(|agent| Change::Agent(Box::new(agent)));
         let frameworks = changes.frameworks.iter().filter_map(|id| self.framework(id)).map(Change::Framework);
         let tasks = changes.tasks.iter().map(|(framework_id, id)| match self.task(framework_id, id) {
             Some(task) => Change::Task(task),

@@ -309,7 +309,7 @@ impl From<api::Change> for pb::Change {
         use pb::change::Change as Wire;
         let change = match change {
             api::Change::Snapshot(snapshot) => Wire::Snapshot((*snapshot).into()),
-            api::Change::Agent(agent) => Wire::Agent(agent.into()),
+            api::Change::Agent(agent) => Wire::Agent((*agent).into()),
             api::Change::Framework(framework) => Wire::Framework(framework.into()),
             api::Change::Task(task) => Wire::Task(task.into()),
             api::Change::TaskRemoved { framework_id, id } => {
@@ -329,7 +329,7 @@ impl TryFrom<pb::Change> for api::Change {
         use pb::change::Change as Wire;
         Ok(match field::required("change", wire.change)? {
             Wire::Snapshot(snapshot) => Self::Snapshot(Box::new(field::inner("snapshot", snapshot)?)),
-            Wire::Agent(agent) => Self::Agent(field::inner("agent", agent)?),
+            Wire::Agent(agent) => Self::Agent(Box::new(field::inner("agent", agent)?)),
             Wire::Framework(framework) => Self::Framework(field::inner("framework", framework)?),
             Wire::Task(task) => Self::Task(field::inner("task", task)?),
             Wire::TaskRemoved(task) => Self::TaskRemoved {

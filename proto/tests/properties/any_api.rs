@@ -189,7 +189,7 @@ pub(crate) fn change() -> BoxedStrategy<Change> {
         .prop_map(|(status, agents, frameworks, tasks)| Snapshot { status, agents, frameworks, tasks });
     prop_oneof![
         snapshot.prop_map(|snapshot| Change::Snapshot(Box::new(snapshot))),
-        agent().prop_map(Change::Agent),
+        agent().prop_map(|agent| Change::Agent(Box::new(agent))),
         framework().prop_map(Change::Framework),
         task().prop_map(Change::Task),
         (id(), id()).prop_map(|(framework_id, id)| Change::TaskRemoved { framework_id, id }),

@@ -1,5 +1,6 @@
 //! What no honest peer sends is refused, and the refusal names the field.
 
+use divvy_proto::agent::AgentMessage;
 use divvy_proto::convert::{call_id, limits};
 use divvy_proto::pb::{self, call::Body, command::Command, operation::Operation};
 use divvy_proto::scheduler::{Call, CallBody, Filters};
@@ -177,6 +178,116 @@ fn wrong_calls_are_named() {
     );
     assert_eq!(Call::try_from(pb::Call { id: "c1".into(), body: None }).unwrap_err().field, "body");
     assert_eq!(Call::try_from(pb::Call::default()).unwrap_err().field, "id");
+}
+
+#[test]
+fn wrong_demands_are_named() {
+    let cores = || Some(pb::Resources { cpus_millis: 1, ..Default::default() });
+    let shape = |name: &str| pb::DemandShape { name: name.into(), resources: cores(), ..Default::default() };
+    let demand = |shapes, hold_ms| {
+        let gang = Some(pb::Gang { hold_ms });
+        call(Body::Demand(pb::Demand { role: "eng".into(), shapes, gang })).map(drop)
+    };
+    let wrong = |change: &dyn Fn(&mut pb::DemandShape)| {
+        let mut second = shape("b");
+        change(&mut second);
+        demand(vec![shape("a"), second], 0).expect_err("is taken").field
+    };
+    assert_eq!(demand(vec![shape("a"), shape("b")], 3_600_000), Ok(()), "a count of none is fine");
+    assert_eq!(demand(vec![], 3_600_001).unwrap_err().field, "demand.gang.hold");
+    assert_eq!(demand(vec![shape("a"); limits::SHAPES + 1], 0).unwrap_err().field, "demand.shapes");
+    assert_eq!(wrong(&|s| s.name = "a".into()), "demand.shapes[1]");
+    assert_eq!(wrong(&|s| s.name.clear()), "demand.shapes[1].name");
+    assert_eq!(wrong(&|s| s.name = "x".repeat(limits::SHAPE_NAME + 1)), "demand.shapes[1].name");
+    assert_eq!(wrong(&|s| s.resources = Some(pb::Resources::default())), "demand.shapes[1].resources");
+    assert_eq!(wrong(&|s| s.ports = 65_536), "demand.shapes[1].ports");
+    assert_eq!(wrong(&|s| s.constraint = Some("rack ~= r1".into())), "demand.shapes[1].constraint");
+    assert_eq!(
+        wrong(&|s| s.preference = Some(pb::demand_shape::Preference::Spread(String::new()))),
+        "demand.shapes[1].spread"
+    );
+}
+
+#[test]
+fn wrong_reservations_and_volumes_are_named() {
+    let role = |role: &str| pb::Reservation { role: role.into(), ..Default::default() };
+    let cores = || Some(pb::Resources { cpus_millis: 1, ..Default::default() });
+    let refused = |operation: Operation| {
+        let operations = vec![pb::Operation { operation: Some(operation) }];
+        let refused = call(Body::Accept(pb::Accept { offers: vec![1], operations, filters: None }))
+            .expect_err("is taken");
+        refused.field.strip_prefix("accept.operations[0].").unwrap_or_default().to_owned()
+    };
+    let reserve = |refines: &[&str]| {
+        let refines = refines.iter().map(|name| role(name)).collect();
+        refused(Operation::Reserve(pb::Reserve { resources: cores(), refines, ..Default::default() }))
+    };
+    assert_eq!(reserve(&["*"]), "reserve.refines[0].role");
+    assert_eq!(reserve(&["a/b", "a"]), "reserve.refines[1].role");
+    assert_eq!(reserve(&["a", "a", "ab"]), "reserve.refines[2].role");
+    assert_eq!(reserve(&["a"; limits::RESERVATION_STACK + 1]), "reserve.refines");
+    let nothing = pb::Reserve { resources: Some(pb::Resources::default()), ..Default::default() };
+    assert_eq!(refused(Operation::Reserve(nothing)), "reserve.resources");
+    let unreserve = pb::Unreserve { resources: cores(), ..Default::default() };
+    assert_eq!(refused(Operation::Unreserve(unreserve)), "unreserve.stack");
+    let create = |volume_id: &str, size_bytes| {
+        let stack = vec![role("a")];
+        refused(Operation::Create(pb::CreateVolume {
+            id: None,
+            volume_id: volume_id.into(),
+            size_bytes,
+            stack,
+        }))
+    };
+    assert_eq!(create("a/b", 1), "create.volume_id");
+    assert_eq!(create("a", 0), "create.size");
+    let by = |by_bytes| pb::ResizeVolume { id: None, volume_id: "v".into(), by_bytes };
+    assert_eq!(refused(Operation::Grow(by(0))), "grow.by");
+    assert_eq!(refused(Operation::Shrink(by(-1))), "shrink.by");
+    assert_eq!(refused(Operation::LaunchOn(pb::LaunchOn::default())), "launch_on.agent_id");
+    let empty = pb::LaunchOn { agent_id: "a1".into(), tasks: vec![] };
+    assert_eq!(refused(Operation::LaunchOn(empty)), "launch_on.tasks");
+
+    let mount = |id: &str, path: &str| pb::VolumeMount { id: id.into(), path: path.into(), read_only: false };
+    assert_eq!(wrong(|t| t.volumes.push(mount("", "/data"))), "volumes[0].id");
+    assert_eq!(wrong(|t| t.volumes.push(mount("v", ""))), "volumes[0].path");
+    assert_eq!(wrong(|t| t.volumes.push(mount("v", "a/../../b"))), "volumes[0].path");
+    assert_eq!(wrong(|t| t.volumes.extend([mount("v", "/a"), mount("w", "/a")])), "volumes[1]");
+}
+
+#[test]
+fn an_agent_reserves_what_it_has_under_one_fixed_reservation() {
+    let cores = |cpus_millis| Some(pb::Resources { cpus_millis, ..Default::default() });
+    let role = |fixed| pb::Reservation { role: "a".into(), fixed, ..Default::default() };
+    let register = |stack: Vec<pb::Reservation>, millis| {
+        let reserved = vec![pb::Reserved { stack, resources: cores(millis) }; 2];
+        let resources = cores(4000);
+        let agent = Some(pb::AgentInfo { hostname: "m".into(), resources, reserved, ..Default::default() });
+        let message = pb::agent_message::Message::Register(pb::Register { agent, tasks: vec![] });
+        AgentMessage::try_from(pb::AgentMessage { message: Some(message) }).map(drop).map_err(|e| e.field)
+    };
+    assert_eq!(register(vec![role(true)], 2000), Ok(()));
+    assert_eq!(register(vec![role(true)], 2001), Err("register.agent.reserved".to_owned()));
+    assert_eq!(register(vec![role(false)], 1), Err("register.agent.reserved[0].stack".to_owned()));
+    assert_eq!(register(vec![role(true); 2], 1), Err("register.agent.reserved[0].stack".to_owned()));
+}
+
+/// What an agent of an earlier version says is taken, and means the same.
+#[test]
+fn what_is_new_may_be_absent() {
+    let status =
+        pb::TaskStatus { task_id: "t1".into(), state: 3, reason: 1, source: 2, ..Default::default() };
+    let old = pb::AgentTask {
+        framework_id: "f1".into(),
+        info: Some(task()),
+        status: Some(status),
+        allocation: None,
+    };
+    let new = divvy_proto::task::AgentTask::try_from(old).unwrap();
+    assert_eq!(
+        (new.allocation, new.info.priority, new.info.volumes.len()),
+        (divvy_proto::Allocation::default(), 0, 0)
+    );
 }
 
 #[test]

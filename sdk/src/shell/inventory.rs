@@ -61,7 +61,7 @@ async fn watch<S>(master: &Endpoint, messages: &mpsc::Sender<Message<S>>) -> Res
         let Some(change) = change else { return Err(broken("the stream ended".to_owned(), useful)) };
         let input = match Change::try_from(change) {
             Ok(Change::Snapshot(snapshot)) => Input::Agents(snapshot.agents),
-            Ok(Change::Agent(agent)) => Input::Agent(agent),
+            Ok(Change::Agent(agent)) => Input::Agent(*agent),
             Ok(_) => continue,
             Err(invalid) => return Err(broken(invalid.to_string(), useful)),
         };
