@@ -27,7 +27,10 @@ mod calls;
 mod changes;
 mod decisions;
 mod effect;
+mod explain;
 mod frameworks;
+mod gangs;
+mod holdings;
 mod input;
 mod invariants;
 mod inverse;
@@ -35,9 +38,13 @@ mod maintenance;
 mod offers;
 mod operator;
 mod pings;
+mod policy;
+mod rates;
 mod reconcile;
 mod registry;
+mod reservations;
 mod tally;
+mod task_ids;
 mod tasks;
 mod timers;
 mod views;
@@ -47,7 +54,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
@@ -59,6 +66,7 @@ pub use decisions::DecisionFilter;
 pub use effect::{
     Absence, Effect, LinkId, PersistToken, RegistryChange, RequestId, TaskIdBucket, UsedTaskIds,
 };
+pub use explain::UnknownObject;
 pub use input::{Config, Input, OperatorRequest};
 
 use agents::Agent;
@@ -66,11 +74,15 @@ use allocator::Allocator;
 use changes::Changes;
 use decisions::Decisions;
 use frameworks::{Connection, Framework};
+use gangs::Gangs;
 use inverse::InverseOffers;
 use maintenance::Maintenance;
 use offers::Offer;
+use policy::Policy;
+use rates::Rates;
 use registry::Awaited;
 use tally::Tally;
+use task_ids::NewlyUsed;
 use timers::{Timer, Timers};
 
 /// Names a task: it is unique within its framework only.
@@ -105,8 +117,18 @@ pub struct Kernel {
     awaited: BTreeMap<PersistToken, Awaited>,
     changes: Changes,
     decisions: Decisions,
+    policy: Policy,
     inverse: InverseOffers,
     maintenance: Maintenance,
+    /// Tasks that were launched together on several agents and have not all run yet.
+    gangs: Gangs,
+    /// Task ids that were used up in this turn.
+    newly_used: NewlyUsed,
+    /// Task ids that are on the way to the store, in how many writes.
+    ids_on_the_way: BTreeMap<TaskKey, u32>,
+    rates: Rates,
+    /// Agents that no longer have all that is reserved of them.
+    too_small: BTreeSet<AgentId>,
     tally: Tally,
     made: Made,
     /// Effects of `recover`, which has nowhere to push them.
@@ -147,8 +169,14 @@ impl Kernel {
             awaited: BTreeMap::new(),
             changes: Changes::default(),
             decisions,
+            policy: Policy::default(),
             inverse: InverseOffers::default(),
             maintenance: Maintenance::default(),
+            gangs: Gangs::default(),
+            newly_used: NewlyUsed::default(),
+            ids_on_the_way: BTreeMap::new(),
+            rates: Rates::default(),
+            too_small: BTreeSet::new(),
             tally: Tally::default(),
             made: Made::default(),
             unsaid: Vec::new(),
@@ -176,6 +204,7 @@ impl Kernel {
         self.started.get_or_insert(now);
         effects.append(&mut self.unsaid);
         self.empty_agents(now, effects);
+        self.persist_task_ids(effects);
         self.send_offers(now, effects);
         self.tell_inverse_offers(effects);
         self.tell_decisions(effects);

@@ -1,17 +1,16 @@
 //! What the operator API shows of the kernel, as `divvy_proto::api` types. Nothing here changes anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use divvy_proto::api;
 use divvy_proto::attributes::{AttributeValue, Attributes};
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
 use divvy_proto::resources::Resources;
-use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
 use super::Kernel;
 use super::agents::Agent;
-use super::allocator::sum;
+use super::allocator::{ClientIx, sum};
 use super::frameworks::Framework;
 use super::offers::Offer;
 use super::tasks::Task;
@@ -36,7 +35,7 @@ impl Kernel {
     }
 
     /// Without ports, which mean nothing beyond their agent.
-    fn cluster_use(&self) -> api::ResourceUse {
+    pub(super) fn cluster_use(&self) -> api::ResourceUse {
         let sums = self.allocator.sums();
         let (used, offered) = (sums.used.to_resources(), sums.offered.to_resources());
         let available = sums.available.to_resources();
@@ -183,30 +182,23 @@ impl Kernel {
         })
     }
 
-    /// All roles that are subscribed, weighted, or hold something, with those above them.
+    /// What frameworks want, role by role; those that take any offer, or none, are left out.
     #[must_use]
-    pub fn roles(&self) -> Vec<api::Role> {
-        let present = self.frameworks.values().filter(|framework| !framework.retired);
-        let mut subscribed: BTreeMap<&RolePath, usize> = BTreeMap::new();
-        present.flat_map(|f| &f.info.roles).for_each(|role| *subscribed.entry(role).or_default() += 1);
-        let mut paths: BTreeSet<RolePath> = self.config.weights.keys().cloned().collect();
-        paths.extend(subscribed.keys().flat_map(|role| role.lineage()));
-        paths.extend(self.allocator.roles_that_hold().flat_map(RolePath::lineage));
-        let show = |path: RolePath| {
-            let held = self.allocator.held_by_role(&path);
-            api::Role {
-                weight: self.allocator.weight(&path).thousandths(),
-                dominant_share: self.allocator.share(&held).as_f64(),
-                frameworks: subscribed.get(&path).copied().unwrap_or_default(),
-                resources: held.to_resources(),
-                path,
-                quota: None,
-                consumed: Default::default(),
-                reserved: Default::default(),
-                unmet: Default::default(),
-            }
+    pub fn demands(&self) -> Vec<api::DemandView> {
+        let clients = self.frameworks.keys().flat_map(|id| self.allocator.clients_of(id));
+        let show = |client: &ClientIx| {
+            let state = self.allocator.wish_view(*client)?;
+            let client = self.allocator.client_of(*client);
+            Some(api::DemandView {
+                framework_id: client.framework.clone(),
+                framework: self.framework_name(&client.framework)?.to_owned(),
+                role: client.role.clone(),
+                demand: state.demand,
+                offered: state.offered,
+                waiting_since: state.waiting_since,
+            })
         };
-        paths.into_iter().map(show).collect()
+        clients.filter_map(show).collect()
     }
 
     /// What a reader of changes starts from.

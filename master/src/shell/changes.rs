@@ -1,25 +1,36 @@
-//! Who watches the cluster: every reader gets a snapshot and then each change once, in order, numbered.
+//! Who watches the cluster: every reader gets a snapshot and then each change once, in order, with its index. The latest
+//! changes are kept, so that a reader that was away may go on from the index that it saw last.
 //!
-//! The kernel's task publishes without waiting; readers share one ring. A reader that falls further behind than the ring
-//! is long has lost changes, is told so, and must start over with a new snapshot. Not here: what a change is
-//! ([`divvy_proto::api::Change`]), and how it goes over the wire.
+//! The kernel's task publishes without waiting; readers share one ring. A reader that falls further behind than the ring is
+//! long is cut off, and told from where it may go on. Not here: what a change is ([`divvy_proto::api::Change`]), and how it
+//! goes over the wire.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use divvy_proto::api::Change;
+use divvy_proto::ids::Epoch;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
-/// A change with its number. Numbers increase by one within a master's life.
+/// So many changes are kept for readers that come back.
+const KEPT: usize = 8192;
+
+/// The epoch stands this many bits up in an index, so that no index of one master means anything to another. Indices are
+/// exact as JSON numbers of 53 bits up to epoch 8191.
+const EPOCH_SHIFT: u32 = 40;
+
+/// A change with its index. Indices increase by one within a master's life.
 #[derive(Debug)]
 pub(super) struct Numbered {
-    pub(super) number: u64,
+    pub(super) index: u64,
     pub(super) change: Change,
     data: OnceLock<String>,
 }
 
 impl Numbered {
-    pub(super) fn new(number: u64, change: Change) -> Self {
-        Self { number, change, data: OnceLock::new() }
+    pub(super) fn new(index: u64, change: Change) -> Self {
+        Self { index, change, data: OnceLock::new() }
     }
 
     /// What the change carries, as JSON; written once, however many read it.
@@ -43,6 +54,10 @@ impl Numbered {
     }
 }
 
+/// All that [`Numbered::kind`] may say.
+pub(super) const KINDS: [&str; 8] =
+    ["snapshot", "agent", "framework", "task", "task_removed", "status", "role", "decision"];
+
 fn data(change: &Change) -> serde_json::Result<String> {
     match change {
         Change::Snapshot(snapshot) => serde_json::to_string(snapshot),
@@ -58,35 +73,237 @@ fn data(change: &Change) -> serde_json::Result<String> {
     }
 }
 
+/// Why a reader cannot go on from an index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CannotResume {
+    /// Another master gave it out.
+    #[error(
+        "index {since} was given out by the master of epoch {}, and this one is of epoch {epoch}: start over without \
+         `since`, with a snapshot",
+        since >> EPOCH_SHIFT
+    )]
+    OtherMaster {
+        /// The index.
+        since: u64,
+        /// This master's epoch.
+        epoch: u64,
+    },
+    /// What followed it is forgotten.
+    #[error(
+        "changes after index {since} are no longer kept, only those after {oldest}: start over without `since`, with a \
+         snapshot"
+    )]
+    Forgotten {
+        /// The index.
+        since: u64,
+        /// The first index from which a reader may go on.
+        oldest: u64,
+    },
+    /// No change had it yet.
+    #[error("index {since} was not given out yet, the last is {last}: start over without `since`, with a snapshot")]
+    NotYet {
+        /// The index.
+        since: u64,
+        /// The last index that there is.
+        last: u64,
+    },
+}
+
 /// Where the kernel's task publishes.
 pub(super) struct Changes {
     sender: broadcast::Sender<Arc<Numbered>>,
+    recent: VecDeque<Arc<Numbered>>,
     last: u64,
 }
 
-/// Where a reader begins: the number of the last change that its snapshot contains, and all that follow.
-pub(super) struct Subscription {
-    pub(super) since: u64,
-    pub(super) later: broadcast::Receiver<Arc<Numbered>>,
-}
-
 impl Changes {
-    /// A ring for `capacity` changes.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { sender: broadcast::Sender::new(capacity.max(1)), last: 0 }
+    /// A queue for `capacity` changes for each reader.
+    pub(super) fn new(epoch: Epoch, capacity: usize) -> Self {
+        let last = u64::from(epoch.0) << EPOCH_SHIFT;
+        Self { sender: broadcast::Sender::new(capacity.max(1)), recent: VecDeque::new(), last }
     }
 
     pub(super) fn publish(&mut self, change: Change) {
         self.last += 1;
+        let numbered = Arc::new(Numbered::new(self.last, change));
+        if self.recent.len() >= KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::clone(&numbered));
         // Nobody watching is no error.
-        let _ = self.sender.send(Arc::new(Numbered::new(self.last, change)));
+        let _ = self.sender.send(numbered);
     }
 
+    /// From now on.
     pub(super) fn subscribe(&self) -> Subscription {
-        Subscription { since: self.last, later: self.sender.subscribe() }
+        Subscription { last: self.last, earlier: VecDeque::new(), later: Some(self.sender.subscribe()) }
+    }
+
+    /// All that followed the change with this index.
+    pub(super) fn resume(&self, since: u64) -> Result<Subscription, CannotResume> {
+        let oldest = self.last - self.recent.len() as u64;
+        if since >> EPOCH_SHIFT != self.last >> EPOCH_SHIFT {
+            return Err(CannotResume::OtherMaster { since, epoch: self.last >> EPOCH_SHIFT });
+        }
+        if since > self.last {
+            return Err(CannotResume::NotYet { since, last: self.last });
+        }
+        if since < oldest {
+            return Err(CannotResume::Forgotten { since, oldest });
+        }
+        let earlier = self.recent.iter().rev().take_while(|numbered| numbered.index > since);
+        let mut earlier: VecDeque<_> = earlier.cloned().collect();
+        earlier.make_contiguous().reverse();
+        Ok(Subscription { last: since, earlier, later: Some(self.sender.subscribe()) })
     }
 
     pub(super) fn readers(&self) -> usize {
         self.sender.receiver_count()
+    }
+}
+
+/// What one reader has still to read.
+pub(super) struct Subscription {
+    last: u64,
+    earlier: VecDeque<Arc<Numbered>>,
+    later: Option<broadcast::Receiver<Arc<Numbered>>>,
+}
+
+/// A reader was too slow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this reader fell behind and {missed} changes went by; go on with since={last} while the master still keeps what \
+     followed, or start over with a snapshot"
+)]
+pub(super) struct FellBehind {
+    /// So many changes it missed.
+    pub(super) missed: u64,
+    /// The index of the last one that it got.
+    pub(super) last: u64,
+}
+
+impl Subscription {
+    /// The index of the last change that was read, or that was there before the first.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The next change. Ends when the master does, and after an error.
+    pub(super) async fn next(&mut self) -> Option<Result<Arc<Numbered>, FellBehind>> {
+        let next = match self.earlier.pop_front() {
+            Some(numbered) => Ok(numbered),
+            None => self.later.as_mut()?.recv().await,
+        };
+        match next {
+            Ok(numbered) => {
+                self.last = numbered.index;
+                Some(Ok(numbered))
+            }
+            Err(RecvError::Closed) => None,
+            Err(RecvError::Lagged(missed)) => {
+                self.later = None;
+                Some(Err(FellBehind { missed, last: self.last }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use divvy_proto::api;
+    use divvy_proto::ids::{FrameworkId, TaskId};
+
+    use super::*;
+
+    const FIRST: u64 = 3 << EPOCH_SHIFT;
+
+    fn change(number: usize) -> Change {
+        let id = TaskId::new(format!("t{number}")).unwrap();
+        Change::TaskRemoved { framework_id: FrameworkId::new("f1-0").unwrap(), id }
+    }
+
+    fn published(capacity: usize, count: usize) -> Changes {
+        let mut changes = Changes::new(Epoch(3), capacity);
+        (0..count).for_each(|number| changes.publish(change(number)));
+        changes
+    }
+
+    /// Everything up to what was published last.
+    async fn read(subscription: &mut Subscription, count: usize) -> Vec<(u64, Change)> {
+        let mut seen = Vec::new();
+        while seen.len() < count {
+            let numbered = subscription.next().await.unwrap().unwrap();
+            seen.push((numbered.index, numbered.change.clone()));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_comes_back_sees_exactly_what_one_that_stayed_saw() {
+        let mut changes = Changes::new(Epoch(3), 64);
+        let mut live = changes.subscribe();
+        (0..20).for_each(|number| changes.publish(change(number)));
+        let mut back: Vec<Subscription> =
+            (0..=20).map(|since| changes.resume(FIRST + since).unwrap()).collect();
+        (20..30).for_each(|number| changes.publish(change(number)));
+        let all = read(&mut live, 30).await;
+        assert_eq!(all.first().unwrap().0, FIRST + 1);
+        for (since, subscription) in back.iter_mut().enumerate() {
+            assert_eq!(read(subscription, 30 - since).await, all[since..]);
+        }
+    }
+
+    #[test]
+    fn an_index_that_means_nothing_here_is_refused_with_what_to_do() {
+        let changes = published(8, KEPT + 10);
+        let last = FIRST + KEPT as u64 + 10;
+        let refused = |since| changes.resume(since).err();
+        assert_eq!(refused(last), None);
+        assert_eq!(refused(FIRST + 10), None);
+        assert_eq!(refused(FIRST + 9), Some(CannotResume::Forgotten { since: FIRST + 9, oldest: FIRST + 10 }));
+        assert_eq!(refused(last + 1), Some(CannotResume::NotYet { since: last + 1, last }));
+        let other = (2 << EPOCH_SHIFT) + 5;
+        assert_eq!(refused(other), Some(CannotResume::OtherMaster { since: other, epoch: 3 }));
+        assert_eq!(
+            refused(other).unwrap().to_string(),
+            "index 2199023255557 was given out by the master of epoch 2, and this one is of epoch 3: start over without \
+             `since`, with a snapshot"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_was_cut_off_may_go_on_where_it_was() {
+        let mut changes = Changes::new(Epoch(3), 8);
+        let mut slow = changes.subscribe();
+        changes.publish(change(0));
+        let first = read(&mut slow, 1).await;
+        (1..20).for_each(|number| changes.publish(change(number)));
+        let cut_off = slow.next().await.unwrap().unwrap_err();
+        assert_eq!((cut_off.last, slow.next().await.is_none()), (first[0].0, true));
+        let mut back = changes.resume(cut_off.last).unwrap();
+        let seen: Vec<u64> = read(&mut back, 19).await.into_iter().map(|(index, _)| index).collect();
+        assert_eq!(seen, (FIRST + 2..=FIRST + 20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_kind_is_the_one_in_its_json() {
+        let decision = api::Decision {
+            index: 1,
+            time: divvy_proto::time::Timestamp(0),
+            what: api::DecisionKind::Held,
+            framework_id: None,
+            role: None,
+            agent_id: None,
+            tasks: Vec::new(),
+            resources: divvy_proto::Resources::new(),
+            why: "because".to_owned(),
+        };
+        for change in [change(1), Change::Decision(decision)] {
+            let numbered = Numbered::new(1, change.clone());
+            let whole = serde_json::to_value(&change).unwrap();
+            assert_eq!(whole["kind"], numbered.kind());
+            assert_eq!(whole["data"], serde_json::from_str::<serde_json::Value>(numbered.data()).unwrap());
+            assert!(KINDS.contains(&numbered.kind()));
+        }
     }
 }

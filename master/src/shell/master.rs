@@ -126,14 +126,15 @@ fn govern(
     requests: mpsc::Receiver<Request>,
 ) -> (JoinHandle<Result<(), CommitError>>, JoinHandle<()>) {
     let clock = Clock::start();
-    let kernel_config = kernel::Config { epoch: registry.epoch(), ..config.kernel.clone() };
+    let epoch = registry.epoch();
+    let kernel_config = kernel::Config { epoch, ..config.kernel.clone() };
     let (commits, to_commit) = mpsc::unbounded_channel();
     let (report, committed) = mpsc::unbounded_channel();
     let turns = Turns {
         kernel: Kernel::recover(kernel_config, records, clock.now()),
         clock,
         requests,
-        changes: Changes::new(config.watch_queue),
+        changes: Changes::new(epoch, config.watch_queue),
         metrics: api.metrics.clone(),
         address: Arc::clone(&api.address),
         commits,

@@ -5,6 +5,7 @@ use divvy_proto::api::{Change, Snapshot};
 use divvy_proto::pb::operator_client::OperatorClient;
 use divvy_proto::pb::{self, WatchKind};
 use divvy_proto::scheduler::{CallBody, FrameworkInfo};
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,9 +60,19 @@ impl<S: Stream<Item = Result<Bytes, reqwest::Error>> + Unpin> Reader<S> {
     }
 }
 
-async fn events(cluster: &Cluster) -> Reader<impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin> {
-    let answer = cluster.answer(cluster.http.get(cluster.url("/api/v1/events"))).await;
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+type Events = Reader<BoxStream<'static, Result<Bytes, reqwest::Error>>>;
+
+async fn events(cluster: &Cluster) -> Events {
+    events_of(cluster, cluster.http.get(cluster.url("/api/v1/events"))).await
+}
+
+async fn events_since(cluster: &Cluster, since: u64) -> Events {
+    events_of(cluster, cluster.http.get(cluster.url(&format!("/api/v1/events?since={since}")))).await
+}
+
+async fn events_of(cluster: &Cluster, request: reqwest::RequestBuilder) -> Events {
+    let answer = cluster.answer(request).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
     Reader { body: answer.bytes_stream().boxed(), text: String::new() }
 }
 
@@ -147,5 +158,67 @@ async fn a_reader_that_lags_is_cut_off_and_told_while_others_go_on() {
     .await;
     let text = String::from_utf8_lossy(&seen);
     let last = text.rfind("event: ").map(|at| &text[at..]).unwrap();
-    assert!(last.starts_with("event: lagged\ndata: {\"error\":\"this reader fell behind"), "{last}");
+    let index = last.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    let expected = "\"error\":\"this reader fell behind and ";
+    assert!(last.starts_with("event: error\n") && last.contains(expected), "{last}");
+    assert!(last.contains(&format!("go on with since={index} ")), "{last}");
+
+    let mut back = events_since(&cluster, index.parse().unwrap()).await;
+    assert_eq!(back.next().await.id, index.parse::<u64>().unwrap() + 1, "it goes on where it was cut off");
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_gets_exactly_what_it_missed() {
+    let cluster = Cluster::start().await;
+    let mut live = events(&cluster).await;
+    let (start, _) = live.change().await;
+    let mut seen = Vec::new();
+    for hostname in ["agent-1", "agent-2", "agent-3"] {
+        let _agent = Agent::register(&cluster, agent_info(hostname), Vec::new()).await;
+    }
+    // Each agent comes and goes: enough to read.
+    while seen.len() < 6 {
+        seen.push(live.change().await);
+    }
+    let indices = [start].into_iter().chain(seen.iter().map(|(index, _)| *index));
+    for (nth, index) in indices.enumerate().take(seen.len()) {
+        let mut back = events_since(&cluster, index).await;
+        for missed in &seen[nth..] {
+            assert_eq!(back.change().await, *missed);
+        }
+    }
+
+    let browser = cluster.http.get(cluster.url("/api/v1/events")).header("last-event-id", start.to_string());
+    assert_eq!(events_of(&cluster, browser).await.change().await, seen[0]);
+    let stranger = cluster.http.get(cluster.url("/api/v1/events")).header("last-event-id", "5");
+    assert!(matches!(events_of(&cluster, stranger).await.change().await.1, Change::Snapshot(_)));
+}
+
+#[tokio::test]
+async fn an_index_of_another_master_is_refused_and_so_is_a_kind_that_does_not_exist() {
+    let mut cluster = Cluster::start().await;
+    let (index, _) = events(&cluster).await.change().await;
+    cluster.restart().await;
+    let refused = cluster.refusal(cluster.http.get(cluster.url(&format!("/api/v1/events?since={index}")))).await;
+    assert_eq!(refused.0, 410);
+    assert!(refused.1.contains("start over without `since`, with a snapshot"), "{}", refused.1);
+    let (status, error) = cluster.refusal(cluster.http.get(cluster.url("/api/v1/events?kind=task,pod"))).await;
+    assert_eq!(status, 400);
+    assert!(error.contains("pod"), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_may_name_the_kinds_that_it_wants() {
+    let cluster = Cluster::start().await;
+    let mut agents =
+        events_of(&cluster, cluster.http.get(cluster.url("/api/v1/events?kind=agent"))).await;
+    let _agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
+    let _framework = Framework::subscribe(&cluster, framework_info("test")).await;
+    let _agent = Agent::register(&cluster, agent_info("agent-2"), Vec::new()).await;
+    let mut hostnames = std::collections::BTreeSet::new();
+    while hostnames.len() < 2 {
+        let Change::Agent(agent) = agents.change().await.1 else { panic!("only agents") };
+        hostnames.insert(agent.hostname.to_string());
+    }
+    assert_eq!(hostnames, ["agent-1".to_owned(), "agent-2".to_owned()].into());
 }

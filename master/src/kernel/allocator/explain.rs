@@ -109,7 +109,7 @@ impl Cause<'_> {
 
 /// All agents that one cause excludes.
 #[derive(Debug, Clone)]
-pub(in crate::kernel) struct Stage<'a> {
+pub(in crate::kernel) struct Counted<'a> {
     pub(in crate::kernel) cause: Cause<'a>,
     pub(in crate::kernel) agents: usize,
     /// The least that any of them lacks of the cause's dimension.
@@ -130,25 +130,24 @@ pub(in crate::kernel) struct Scan<'a> {
     /// An agent on which it fits.
     pub(in crate::kernel) fitting: Option<AgentIx>,
     /// In the order in which the allocator asks.
-    pub(in crate::kernel) stages: Vec<Stage<'a>>,
+    pub(in crate::kernel) stages: Vec<Counted<'a>>,
 }
 
 impl Scan<'_> {
     /// The agent that comes nearest, and its stage.
-    pub(in crate::kernel) fn nearest(&self) -> Option<(AgentIx, &Stage<'_>)> {
-        let first = |stage| (stage, Stage::closest_one(stage));
-        let all = self.stages.iter().map(first).filter_map(|(stage, closest)| Some((stage, closest?)));
+    pub(in crate::kernel) fn nearest(&self) -> Option<(AgentIx, &Counted<'_>)> {
+        let all = self.stages.iter().filter_map(|stage| Some((stage, *stage.closest.first()?)));
         let nearest = all.min_by_key(|(stage, closest)| (stage.cause.distance(), *closest));
         nearest.map(|(stage, (_, agent))| (agent, stage))
     }
 }
 
 impl<'a> Scan<'a> {
-    fn put(&mut self, cause: Cause<'a>) -> Option<&mut Stage<'a>> {
+    fn put(&mut self, cause: Cause<'a>) -> Option<&mut Counted<'a>> {
         let known = self.stages.iter().position(|stage| stage.cause.is_same(&cause));
         let at = known.unwrap_or(self.stages.len());
         if known.is_none() {
-            self.stages.push(Stage {
+            self.stages.push(Counted {
                 cause,
                 agents: 0,
                 missing: None,
@@ -163,11 +162,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-impl Stage<'_> {
-    fn closest_one(stage: &Self) -> Option<(u64, AgentIx)> {
-        stage.closest.first().copied()
-    }
-
+impl Counted<'_> {
     fn near(&mut self, lack: u64, agent: AgentIx) {
         if self.closest.len() < CLOSEST || self.closest.last().is_some_and(|last| (lack, agent) < *last) {
             let at = self.closest.partition_point(|known| *known < (lack, agent));

@@ -9,11 +9,13 @@
 //! quota.rs     what roles are promised and may not exceed, counted in size.rs
 //! filters.rs   what was refused, until when
 //! obstacle.rs  the one place that says whether something can be given, or why not
+//! explain.rs   the obstacles of all agents to one thing, counted
 //! allocate.rs  matching them, touching only what changed
 //! ```
 
 mod allocate;
 mod charge;
+mod explain;
 mod filters;
 #[allow(dead_code, reason = "used from the next step on")]
 mod index;
@@ -38,6 +40,7 @@ use divvy_proto::time::Timestamp;
 #[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
 pub(super) use allocate::{Allocated, Grant, Note};
 pub(super) use charge::Charge;
+pub(super) use explain::{Away, Cause, Counted, Waiting};
 use filters::Filters;
 #[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
 pub(super) use obstacle::Obstacle;
@@ -45,6 +48,7 @@ pub(super) use obstacle::Obstacle;
 pub(super) use quota::{OverLimit, Starving};
 use roles::{Hands, NodeIx, RoleTree};
 pub(super) use share::{Quantities, Share};
+pub(super) use size::Size;
 pub(super) use slots::{Facts, Slot, Sums};
 pub(super) use wishes::{DemandState, Wish};
 use wishes::Want;
@@ -426,7 +430,12 @@ pub(super) fn sum(left: &Resources, right: &Resources) -> Resources {
     left.checked_add(right).unwrap_or_else(|| left.clone())
 }
 
+/// The least processor time that is worth an offer, in thousandths.
+const LEAST_CPUS: i64 = 10;
+/// The least memory that is worth an offer.
+const LEAST_MEM: i64 = 32 << 20;
+
 /// Less than both a hundredth of a core and 32 MiB is not worth an offer (Mesos: `--min_allocatable_resources`).
 fn is_worth_an_offer(available: &Resources) -> bool {
-    available.cpus().millis() >= 10 || available.mem().bytes() >= 32 << 20
+    available.cpus().millis() >= LEAST_CPUS || available.mem().bytes() >= LEAST_MEM
 }

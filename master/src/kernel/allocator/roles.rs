@@ -309,6 +309,20 @@ impl RoleTree {
         }
     }
 
+    /// The children of a role's parent that want something, in fair order; the frameworks of the parent itself under its name.
+    pub(super) fn fair_order(&self, role: &RolePath) -> Vec<RolePath> {
+        let parent = role.parent();
+        let Some(node) = parent.as_ref().map_or(Some(ROOT), |parent| self.find(parent)) else {
+            return Vec::new();
+        };
+        let path = |name: &str| match &parent {
+            None => RolePath::new(name).ok(),
+            Some(parent) if name == "." => Some(parent.clone()),
+            Some(parent) => RolePath::new(format!("{parent}/{name}")).ok(),
+        };
+        self.nodes[node.0].order.iter().filter_map(|turn| path(&turn.name)).collect()
+    }
+
     /// Checks that sums and orders agree with a recount.
     pub(super) fn check(&self) -> Result<(), String> {
         for (at, node) in self.nodes.iter().enumerate().skip(1) {

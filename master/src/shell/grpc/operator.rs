@@ -7,7 +7,6 @@ use divvy_proto::api::Change;
 use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
 use divvy_proto::pb::{self, WatchKind};
 use futures::{Stream, StreamExt};
-use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use crate::kernel::OperatorRequest;
@@ -120,16 +119,10 @@ impl pb::operator_server::Operator for Service {
 
 /// Every change from now on, until the reader lags.
 fn later(subscription: Subscription) -> impl Stream<Item = Result<Change, Status>> {
-    futures::stream::unfold(Some(subscription.later), async |later| {
-        let mut later = later?;
-        match later.recv().await {
-            Ok(numbered) => Some((Ok(numbered.change.clone()), Some(later))),
-            Err(RecvError::Lagged(missed)) => {
-                let error = format!("this reader fell behind and missed {missed} changes; watch again");
-                Some((Err(Status::resource_exhausted(error)), None))
-            }
-            Err(RecvError::Closed) => None,
-        }
+    futures::stream::unfold(subscription, async |mut subscription| {
+        let next = subscription.next().await?;
+        let next = next.map(|numbered| numbered.change.clone());
+        Some((next.map_err(|fell_behind| Status::resource_exhausted(fell_behind.to_string())), subscription))
     })
 }
 

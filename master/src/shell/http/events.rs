@@ -1,54 +1,114 @@
 //! `GET /api/v1/events`: changes as server-sent events. The event name is the `kind` of a [`Change`], the data is its `data`,
-//! the id increases. A reader that lags gets one event `lagged` with a `Problem` and is cut off; browsers
-//! then connect again by themselves and begin with a new snapshot.
+//! the id its index. Without `since` the first is a snapshot; `?since=N` goes on after the change with index N, or is answered
+//! 410. `?kind=task,agent` names the kinds that are wanted.
+//!
+//! A reader that falls behind gets one event `error`, with a `Problem` and the index that it had come to, and is cut off.
+//! Browsers connect again by themselves, with that index as `Last-Event-ID`: where it is of no use any more they get a
+//! snapshot, as a 410 would end their attempts for good.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use divvy_proto::Invalid;
 use divvy_proto::api::{Change, Problem};
 use futures::{Stream, StreamExt};
-use tokio::sync::broadcast::error::RecvError;
+use serde::Deserialize;
 
 use super::extract::Asked;
 use super::failure::Failure;
-use super::views::Nothing;
 use crate::shell::api::Api;
-use crate::shell::changes::{Numbered, Subscription};
+use crate::shell::changes::{FellBehind, KINDS, Numbered, Subscription};
 
 /// A comment goes to a silent stream so often, for the sake of what stands in between (usual idle limits: 30 s and more).
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Go on after the change with this index.
+    since: Option<u64>,
+    /// Only these kinds, joined by commas.
+    kind: Option<String>,
+}
+
 pub(super) async fn events(
     State(api): State<Api>,
-    Asked(Nothing {}): Asked<Nothing>,
+    Asked(wanted): Asked<Wanted>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
-    let (snapshot, subscription) = api.snapshot().await?;
-    let first = Numbered::new(subscription.since, Change::Snapshot(Box::new(snapshot)));
-    let first = futures::stream::once(async move { event(&first) });
-    let stream = first.chain(later(subscription)).take_until(api.stop.cancelled_owned()).map(Ok);
+    let kinds = Kinds::new(wanted.kind.as_deref())?;
+    let (snapshot, subscription) = begin(&api, wanted.since, &headers).await?;
+    let first = snapshot.filter(|snapshot| kinds.want(snapshot)).map(|snapshot| event(&snapshot));
+    let later = later(subscription, kinds);
+    let stream = futures::stream::iter(first).chain(later).take_until(api.stop.cancelled_owned()).map(Ok);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-fn later(subscription: Subscription) -> impl Stream<Item = Event> {
-    futures::stream::unfold(Some(subscription.later), async |later| {
-        let mut later = later?;
-        match later.recv().await {
-            Ok(numbered) => Some((event(&numbered), Some(later))),
-            Err(RecvError::Lagged(missed)) => Some((lagged(missed), None)),
-            Err(RecvError::Closed) => None,
+/// Where the reader left off, or a snapshot.
+async fn begin(
+    api: &Api,
+    since: Option<u64>,
+    headers: &HeaderMap,
+) -> Result<(Option<Numbered>, Subscription), Failure> {
+    if let Some(since) = since {
+        let resumed = api.kernel.resume(since).await?;
+        return resumed
+            .map(|subscription| (None, subscription))
+            .map_err(|why| Failure::new(StatusCode::GONE, why.to_string()));
+    }
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(last) = last
+        && let Ok(subscription) = api.kernel.resume(last).await?
+    {
+        return Ok((None, subscription));
+    }
+    let (snapshot, subscription) = api.snapshot().await?;
+    let snapshot = Numbered::new(subscription.last(), Change::Snapshot(Box::new(snapshot)));
+    Ok((Some(snapshot), subscription))
+}
+
+/// The kinds of change that a reader asked for; all if it named none.
+struct Kinds(Vec<String>);
+
+impl Kinds {
+    fn new(text: Option<&str>) -> Result<Self, Invalid> {
+        let named = text.into_iter().flat_map(|text| text.split(','));
+        let kinds: Vec<String> = named.map(|kind| kind.trim().to_owned()).collect();
+        match kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+            Some(kind) => Err(Invalid::new("kind", kind, format!("some of {}", KINDS.join(",")))),
+            None => Ok(Self(kinds)),
+        }
+    }
+
+    /// Whoever asks for tasks hears of those that go, too.
+    fn want(&self, numbered: &Numbered) -> bool {
+        let is_it = |wanted: &String| {
+            wanted == numbered.kind() || (wanted == "task" && numbered.kind() == "task_removed")
+        };
+        self.0.is_empty() || self.0.iter().any(is_it)
+    }
+}
+
+fn later(subscription: Subscription, kinds: Kinds) -> impl Stream<Item = Event> {
+    futures::stream::unfold((subscription, kinds), async |(mut subscription, kinds)| {
+        loop {
+            match subscription.next().await? {
+                Ok(numbered) if !kinds.want(&numbered) => {}
+                Ok(numbered) => return Some((event(&numbered), (subscription, kinds))),
+                Err(fell_behind) => return Some((error(&fell_behind), (subscription, kinds))),
+            }
         }
     })
 }
 
 fn event(numbered: &Numbered) -> Event {
-    Event::default().event(numbered.kind()).id(numbered.number.to_string()).data(numbered.data())
+    Event::default().event(numbered.kind()).id(numbered.index.to_string()).data(numbered.data())
 }
 
-fn lagged(missed: u64) -> Event {
-    let error =
-        format!("this reader fell behind and missed {missed} changes; connect again for a new snapshot");
-    let data = serde_json::to_string(&Problem { error }).unwrap_or_default();
-    Event::default().event("lagged").data(data)
+fn error(fell_behind: &FellBehind) -> Event {
+    let data = serde_json::to_string(&Problem { error: fell_behind.to_string() }).unwrap_or_default();
+    Event::default().event("error").id(fell_behind.last.to_string()).data(data)
 }

@@ -1,0 +1,129 @@
+//! What somebody could do about it: one sentence about the agent that comes nearest.
+
+use divvy_proto::api::{Exclusion, Funnel, Nearest};
+use divvy_proto::role::RolePath;
+use divvy_proto::time::Timestamp;
+
+use super::words;
+use crate::kernel::Kernel;
+use crate::kernel::allocator::Waiting;
+
+impl Kernel {
+    pub(super) fn hint(&self, now: Timestamp, waiting: &Waiting, funnel: &Funnel) -> String {
+        if funnel.agents == 0 {
+            return "Start agents: `divvy agent --master …`.".to_owned();
+        }
+        if funnel.fits > 0 {
+            return match &waiting.gang {
+                Some(gang) => format!(
+                    "It waits for the rest of its gang; what is gathered is kept for {} at most.",
+                    words::duration(gang.hold)
+                ),
+                None => "An offer is on its way.".to_owned(),
+            };
+        }
+        match &funnel.nearest {
+            Some(nearest) => self.about_nearest(now, funnel, nearest),
+            None => String::new(),
+        }
+    }
+
+    fn about_nearest(&self, now: Timestamp, funnel: &Funnel, nearest: &Nearest) -> String {
+        let host = &nearest.hostname;
+        let role = &funnel.role;
+        match &nearest.reason {
+            None => String::new(),
+            Some(Exclusion::NotActive) => "Bring the agents back: none is connected.".to_owned(),
+            Some(Exclusion::Draining) => {
+                format!("`divvy reactivate {}` ends the drain of {host}.", nearest.agent_id)
+            }
+            Some(Exclusion::Constraint { clause }) => {
+                let lacks = match nearest.missing.is_empty() {
+                    true => String::new(),
+                    false => format!(", and lack {}", self.lacking(nearest)),
+                };
+                format!("Relax `{clause}`, or add agents of which it is true; {host} would do{lacks}.")
+                    .replace("would do, and lack", "would be nearest, and lacks")
+            }
+            Some(Exclusion::Filter { until }) => format!(
+                "{} has refused {host}, which has enough: it is asked again in {}, or at once after a Revive.",
+                funnel.framework,
+                words::until(now, *until)
+            ),
+            Some(Exclusion::Reservation { roles }) => format!(
+                "Ask in the role {}, undo the reservation (`divvy unreserve`), or add agents.",
+                words::list(roles)
+            ),
+            Some(Exclusion::TooSmall { dimension, .. }) => format!(
+                "No agent is large enough: ask for less {dimension}, or add larger agents; {host} comes nearest, and \
+                 lacks {}.",
+                self.lacking(nearest)
+            ),
+            Some(Exclusion::HeldByOthers { dimension, holders, .. }) => {
+                self.about_held(funnel, nearest, dimension, holders)
+            }
+            Some(Exclusion::HeldForWaiting { framework }) => {
+                format!("Wait: {host} is kept for {framework}, whose demand is older; then it is {role}'s turn again.")
+            }
+            Some(Exclusion::Limit { role, dimension }) => self.about_limit(funnel, role, dimension),
+            Some(Exclusion::Headroom { roles }) => self.about_headroom(roles),
+        }
+    }
+
+    fn about_held(&self, funnel: &Funnel, nearest: &Nearest, dimension: &str, holders: &[String]) -> String {
+        let wait = match holders.first() {
+            Some(holder) if *holder == funnel.framework => format!("wait until {holder} ends work of its own"),
+            Some(holder) => format!("wait for {holder}, or give {} a guarantee", funnel.role),
+            None => "wait".to_owned(),
+        };
+        match funnel.shape.is_some() {
+            true => format!(
+                "Ask for less {dimension} ({} lacks {}), {wait}, or add agents.",
+                nearest.hostname,
+                self.lacking(nearest)
+            ),
+            false => format!("Everything is in use: {wait}, or add agents."),
+        }
+    }
+
+    fn lacking(&self, nearest: &Nearest) -> String {
+        let lacks: Vec<String> = nearest
+            .missing
+            .iter()
+            .map(|shortage| {
+                let has = words::named(&shortage.dimension, &shortage.available);
+                format!("{} of {}", has, shortage.wanted)
+            })
+            .collect();
+        match lacks.as_slice() {
+            [] => "what it takes".to_owned(),
+            lacks => format!("some: it has {}", words::list(lacks)),
+        }
+    }
+
+    fn about_limit(&self, funnel: &Funnel, role: &RolePath, dimension: &str) -> String {
+        let limit = self.allocator.quota(role).and_then(|quota| quota.limit.get(dimension)).unwrap_or_default();
+        let consumed = self.allocator.consumed(role).get(dimension).unwrap_or_default();
+        let show = |amount: i64| words::amount(dimension, amount.into());
+        let needs = match funnel.wants.get(dimension) {
+            Some(needs) => format!(", and one more needs {}", show(needs)),
+            None => String::new(),
+        };
+        format!(
+            "{role} uses {} of its limit of {} {dimension}{needs}: end something, or raise the limit (`divvy quota set \
+             {role} --limit …`).",
+            show(consumed),
+            show(limit)
+        )
+    }
+
+    fn about_headroom(&self, roles: &[RolePath]) -> String {
+        let unmet = roles.iter().take(3).map(|role| format!("{role} lacks {}", self.allocator.unmet(role)));
+        let unmet: Vec<String> = unmet.collect();
+        format!(
+            "It is kept for guarantees that are not met ({}): wait until they are, lower them (`divvy quota set`), or add \
+             agents.",
+            unmet.join(", ")
+        )
+    }
+}
