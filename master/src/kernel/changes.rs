@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use divvy_proto::api::Change;
 use divvy_proto::ids::{AgentId, FrameworkId};
+use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
 use super::{Effect, Effects, Kernel, TaskKey};
@@ -13,6 +14,8 @@ pub(super) struct Changes {
     agents: BTreeSet<AgentId>,
     frameworks: BTreeSet<FrameworkId>,
     tasks: BTreeSet<TaskKey>,
+    /// Those whose policy is different.
+    roles: BTreeSet<RolePath>,
     /// Something that only the totals show.
     status: bool,
 }
@@ -36,12 +39,20 @@ impl Changes {
         self.framework(&key.0);
     }
 
+    pub(super) fn role(&mut self, role: &RolePath) {
+        self.roles.insert(role.clone());
+    }
+
     pub(super) fn status(&mut self) {
         self.status = true;
     }
 
     fn is_empty(&self) -> bool {
-        self.agents.is_empty() && self.frameworks.is_empty() && self.tasks.is_empty() && !self.status
+        self.agents.is_empty()
+            && self.frameworks.is_empty()
+            && self.tasks.is_empty()
+            && self.roles.is_empty()
+            && !self.status
     }
 }
 
@@ -58,7 +69,8 @@ impl Kernel {
             Some(task) => Change::Task(task),
             None => Change::TaskRemoved { framework_id: framework_id.clone(), id: id.clone() },
         });
+        let roles = changes.roles.iter().map(|role| Change::Role(self.role(role)));
         let status = std::iter::once_with(|| Change::Status(Box::new(self.status(now))));
-        out.extend(agents.chain(frameworks).chain(tasks).chain(status).map(Effect::Changed));
+        out.extend(agents.chain(frameworks).chain(tasks).chain(roles).chain(status).map(Effect::Changed));
     }
 }

@@ -1,32 +1,28 @@
-//! The registry on the store: what cannot be rebuilt from agents, one JSON value for each agent and framework.
+//! The registry on the store: what cannot be rebuilt from agents, one JSON value a record.
 //!
 //! Every write carries this master's fencing token in its condition. A refused condition means that another master leads:
 //! this one writes nothing more and steps down. Whatever waits while a write is under way goes into the next write together.
-//! Not here: what the records mean.
+//! Not here: which records there are (`records`), and what they mean.
 
-use std::collections::BTreeMap;
+mod records;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use divvy_proto::ids::Epoch;
-use divvy_store::{Batch, Commit as Written, Condition, Key, Leadership, Store, StoreError};
+use divvy_store::{Batch, Commit as Written, Condition, Key, Leadership, Prefix, Store, StoreError};
 use tokio::sync::mpsc;
 
 use super::metrics::Metrics;
 use crate::kernel::{PersistToken, RegistryChange};
+use records::{GROUPS, LARGEST_WRITE, Write, writes};
 
 /// What masters campaign for.
 const OFFICE: &str = "master";
 
-const AGENTS: &str = "registry/agents";
-const FRAMEWORKS: &str = "registry/frameworks";
-
 /// Largest record, in bytes. Whoever introduces itself with more is refused before the kernel hears of it.
 pub(super) const LARGEST_RECORD: usize = 256 * 1024;
-
-/// A write grows to so many records and so many bytes, well within what a store takes (etcd: 128 operations, 1.5 MiB).
-const LARGEST_WRITE: (usize, usize) = (100, 1024 * 1024);
 
 /// So many changes are taken from the queue at once.
 const LARGEST_GROUP: usize = 1000;
@@ -111,7 +107,7 @@ impl Registry {
         let token = leadership.fence().token;
         let epoch = Epoch(u32::try_from(token).map_err(|_| RegistryError::Epoch(token))?);
         let mut records = Vec::new();
-        for group in [AGENTS, FRAMEWORKS] {
+        for group in GROUPS {
             let read = |source| RegistryError::Read { group, source };
             let below = Key::new(group).map_err(read)?.below();
             for entry in store.range(&below).await.map_err(read)?.entries {
@@ -161,111 +157,38 @@ impl Registry {
     }
 
     async fn write_group(&self, group: &[Commit]) -> Result<(), CommitError> {
-        for records in writes(group)? {
-            let fence = self.leadership.fence().clone();
-            let mut batch = Batch::new().when(Condition::Fence(fence));
-            for (key, value) in records {
-                batch = batch.put(key, value);
+        for Write { records, emptied } in writes(group)? {
+            for below in emptied {
+                self.empty(&below).await?;
             }
-            match self.store.commit(batch).await.map_err(CommitError::Store)? {
-                Written::Done { .. } => {}
-                Written::Conflict(_) => return Err(CommitError::Deposed(self.leadership.fence().token)),
-            }
+            let write = records.into_iter().fold(self.batch(), |batch, (key, value)| match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            });
+            self.commit(write).await?;
         }
         Ok(())
     }
-}
 
-type Records = BTreeMap<Key, Bytes>;
-
-/// The writes that make a group of commits durable: no commit is torn, and of several records under a key the last one counts.
-fn writes(group: &[Commit]) -> Result<Vec<Records>, CommitError> {
-    let mut writes = Vec::new();
-    let (mut current, mut bytes) = (Records::new(), 0);
-    for commit in group {
-        let records = commit.changes.iter().map(record).collect::<Result<Vec<_>, _>>()?;
-        let added: usize = records.iter().map(|(key, value)| key.as_str().len() + value.len()).sum();
-        let full = current.len() + records.len() > LARGEST_WRITE.0 || bytes + added > LARGEST_WRITE.1;
-        if full && !current.is_empty() {
-            writes.push(std::mem::take(&mut current));
-            bytes = 0;
+    /// Removes all records of a group, however many.
+    async fn empty(&self, group: &Prefix) -> Result<(), CommitError> {
+        let listing = self.store.range(group).await.map_err(CommitError::Store)?;
+        for some in listing.entries.chunks(LARGEST_WRITE.0) {
+            let keys = some.iter().map(|entry| entry.key.clone());
+            self.commit(keys.fold(self.batch(), Batch::delete)).await?;
         }
-        current.extend(records);
-        bytes += added;
-    }
-    if !current.is_empty() {
-        writes.push(current);
-    }
-    Ok(writes)
-}
-
-fn record(change: &RegistryChange) -> Result<(Key, Bytes), CommitError> {
-    let key = match change {
-        RegistryChange::PutAgent { id, .. } => format!("{AGENTS}/{id}"),
-        RegistryChange::PutFramework { id, .. } => format!("{FRAMEWORKS}/{id}"),
-    };
-    let key = Key::new(key).map_err(CommitError::Store)?;
-    match serde_json::to_vec(change) {
-        Ok(value) => Ok((key, value.into())),
-        Err(source) => Err(CommitError::Encode { key, source }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use divvy_proto::ids::FrameworkId;
-    use divvy_proto::role::RolePath;
-    use divvy_proto::scheduler::FrameworkInfo;
-
-    use super::*;
-
-    fn commit(token: u64, names: &[(&str, usize)]) -> Commit {
-        let changes = names.iter().map(|(id, size)| RegistryChange::PutFramework {
-            id: FrameworkId::new(id).unwrap(),
-            info: FrameworkInfo {
-                id: None,
-                name: "x".repeat(*size),
-                user: None,
-                roles: vec!["*".parse::<RolePath>().unwrap()],
-                principal: None,
-                failover_timeout: Duration::from_secs(1),
-                url: None,
-                labels: BTreeMap::new(),
-                capabilities: Default::default(),
-            },
-            disconnected: None,
-            retired: false,
-        });
-        Commit { token: PersistToken(token), changes: changes.collect() }
+        Ok(())
     }
 
-    fn keys(group: &[Commit]) -> Vec<Vec<String>> {
-        let names = |records: &Records| records.keys().map(ToString::to_string).collect();
-        writes(group).unwrap().iter().map(names).collect()
+    /// Nothing yet, on the condition that this master leads.
+    fn batch(&self) -> Batch {
+        Batch::new().when(Condition::Fence(self.leadership.fence().clone()))
     }
 
-    #[test]
-    fn a_group_is_one_write_and_the_last_record_counts() {
-        let group = [commit(1, &[("a", 1), ("b", 1)]), commit(2, &[("a", 2)])];
-        assert_eq!(keys(&group), [["registry/frameworks/a", "registry/frameworks/b"]]);
-        let written = writes(&group).unwrap();
-        let a = &written[0][&Key::new("registry/frameworks/a").unwrap()];
-        assert_eq!(serde_json::from_slice::<RegistryChange>(a).unwrap(), group[1].changes[0]);
-    }
-
-    #[test]
-    fn a_group_that_is_too_large_is_cut_between_commits() {
-        let large = LARGEST_WRITE.1 / 2;
-        let group =
-            [commit(1, &[("a", large)]), commit(2, &[("b", large), ("c", 1)]), commit(3, &[("d", 1)])];
-        let expected: [&[&str]; 2] = [
-            &["registry/frameworks/a"],
-            &["registry/frameworks/b", "registry/frameworks/c", "registry/frameworks/d"],
-        ];
-        assert_eq!(keys(&group), expected);
-        let many: Vec<Commit> = (0..250).map(|n| commit(n, &[(&format!("f{n}"), 1)])).collect();
-        assert_eq!(keys(&many).iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
+    async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        match self.store.commit(batch).await.map_err(CommitError::Store)? {
+            Written::Done { .. } => Ok(()),
+            Written::Conflict(_) => Err(CommitError::Deposed(self.leadership.fence().token)),
+        }
     }
 }

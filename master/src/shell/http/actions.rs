@@ -36,7 +36,7 @@ pub(super) async fn gone(
     operate(&api, OperatorRequest::MarkGone(id)).await
 }
 
-async fn operate(api: &Api, request: OperatorRequest) -> Done {
+pub(super) async fn operate(api: &Api, request: OperatorRequest) -> Done {
     api.operate(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -69,7 +69,10 @@ pub(super) async fn demands(
     let mut all = api.kernel.query(|kernel, _| kernel.demands()).await?;
     all.retain(|view| {
         wanted.role.as_ref().is_none_or(|role| role.contains(&view.role))
-            && wanted.framework.as_ref().is_none_or(|f| *f == view.framework || f == view.framework_id.as_str())
+            && wanted
+                .framework
+                .as_ref()
+                .is_none_or(|f| *f == view.framework || f == view.framework_id.as_str())
     });
     Ok(Json(all))
 }

@@ -1,7 +1,7 @@
 //! Every answer that is not a success: a status and a [`Problem`] that says what is wrong and what to do.
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use divvy_proto::Invalid;
@@ -73,6 +73,12 @@ impl From<QueryRejection> for Failure {
 
 impl From<PathRejection> for Failure {
     fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Failure {
+    fn from(rejection: BytesRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
 }

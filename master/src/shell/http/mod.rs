@@ -6,18 +6,22 @@
 mod actions;
 mod dashboard;
 mod events;
+mod explain;
 mod extract;
 mod failure;
 mod guard;
+mod maintenance;
+mod policy;
 mod probes;
 mod proxy;
+mod reservations;
 mod views;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -25,6 +29,7 @@ pub(super) use guard::Guard;
 pub(super) use proxy::client;
 
 use super::api::Api;
+use super::registry::LARGEST_RECORD;
 use failure::Failure;
 
 /// All HTTP routes. `grpc` has those of the gRPC services, which share the guard.
@@ -72,6 +77,41 @@ fn operator_api() -> Router<Api> {
         .route("/api/v1/offers", get(views::offers))
         .route("/api/v1/roles", get(views::roles))
         .route("/api/v1/openapi.json", get(probes::openapi))
+        .merge(operator_agents())
+        .merge(operator_policy())
+        .layer(DefaultBodyLimit::max(LARGEST_RECORD))
+}
+
+/// What is done about agents, and what follows from it.
+fn operator_agents() -> Router<Api> {
+    Router::new()
+        .route("/api/v1/agents/{id}/drain", post(maintenance::drain))
+        .route("/api/v1/agents/{id}/deactivate", post(maintenance::deactivate))
+        .route("/api/v1/agents/{id}/reactivate", post(maintenance::reactivate))
+        .route("/api/v1/maintenance", get(maintenance::schedule).put(maintenance::set_schedule))
+        .route("/api/v1/inverse-offers", get(maintenance::inverse_offers))
+        .route("/api/v1/agents/{id}/reserve", post(reservations::reserve))
+        .route("/api/v1/agents/{id}/unreserve", post(reservations::unreserve))
+        .route("/api/v1/reservations", get(reservations::reservations))
+        .route("/api/v1/agents/{id}/volumes", post(reservations::create))
+        .route("/api/v1/agents/{id}/volumes/{volume}", delete(reservations::destroy))
+        .route("/api/v1/agents/{id}/volumes/{volume}/grow", post(reservations::grow))
+        .route("/api/v1/agents/{id}/volumes/{volume}/shrink", post(reservations::shrink))
+        .route("/api/v1/volumes", get(reservations::volumes))
+}
+
+/// What is promised to roles, and why something waits.
+fn operator_policy() -> Router<Api> {
+    let quota = get(policy::quota).put(policy::set_quota).delete(policy::remove_quota);
+    let weight = get(policy::weight).put(policy::set_weight).delete(policy::remove_weight);
+    Router::new()
+        .route("/api/v1/quotas", get(policy::quotas))
+        .route("/api/v1/quotas/{*role}", quota)
+        .route("/api/v1/weights", get(policy::weights))
+        .route("/api/v1/weights/{*role}", weight)
+        .route("/api/v1/demands", get(explain::demands))
+        .route("/api/v1/explain", get(explain::explain))
+        .route("/api/v1/decisions", get(explain::decisions))
 }
 
 fn probes() -> Router<Api> {

@@ -55,11 +55,11 @@ pub(super) struct OfferFilter {
 }
 
 /// Whether a filter, if there is one, is one of these.
-fn wants<T: AsRef<str>>(filter: Option<&T>, candidates: &[&str]) -> bool {
+pub(super) fn wants<T: AsRef<str>>(filter: Option<&T>, candidates: &[&str]) -> bool {
     filter.is_none_or(|wanted| candidates.contains(&wanted.as_ref()))
 }
 
-fn listed<T>(all: Vec<T>, limit: Option<usize>, keep: impl Fn(&T) -> bool) -> Json<Vec<T>> {
+pub(super) fn listed<T>(all: Vec<T>, limit: Option<usize>, keep: impl Fn(&T) -> bool) -> Json<Vec<T>> {
     Json(all.into_iter().filter(keep).take(limit.unwrap_or(usize::MAX)).collect())
 }
 
