@@ -11,9 +11,11 @@ use divvy_proto::scheduler::StreamError;
 use divvy_proto::task::{AgentTask, TaskState};
 use divvy_proto::time::Timestamp;
 
-use super::allocator::{AgentIx, Charge, Facts};
+use super::allocator::{AgentIx, Facts};
+use super::holdings::check_fixed;
 use super::maintenance::Upkeep;
 use super::registry::Joining;
+use super::reservations::Owned;
 use super::{Absence, Effect, Effects, Kernel, LinkId, Peer, PersistToken, RequestId, TaskKey, Timer};
 
 #[derive(Debug, Clone)]
@@ -42,6 +44,8 @@ pub(super) struct Agent {
     /// Tasks that have not ended, or whose end has not been acknowledged.
     pub(super) tasks: BTreeSet<TaskKey>,
     pub(super) offers: BTreeSet<OfferId>,
+    /// What of it is reserved, and its volumes.
+    pub(super) owned: Owned,
 }
 
 impl Agent {
@@ -61,6 +65,7 @@ impl Agent {
             held_back: false,
             tasks: BTreeSet::new(),
             offers: BTreeSet::new(),
+            owned: Owned::default(),
         }
     }
 
@@ -105,7 +110,7 @@ impl Kernel {
         tasks: Vec<AgentTask>,
         out: &mut Effects,
     ) {
-        if let Err(invalid) = self.check_report(&tasks) {
+        if let Err(invalid) = check_fixed(&info).and_then(|()| self.check_report(&tasks)) {
             return self.refuse_link(now, link, invalid, out);
         }
         let Some(id) = info.id.clone() else {
@@ -199,7 +204,7 @@ impl Kernel {
     pub(super) fn add_agent(&mut self, id: AgentId, info: AgentInfo, standing: AgentState, since: Timestamp) {
         let slot = self.allocator.add_agent(id.clone(), facts(&info));
         let replaced = self.agents.insert(id.clone(), Agent::new(info, slot, standing, since));
-        self.declare(&id);
+        self.sync_total(&id);
         self.tally.agent(replaced.map(|agent| agent.standing), Some(standing));
         self.changes.agent(&id);
     }
@@ -218,19 +223,13 @@ impl Kernel {
         let (epoch, ping_interval) = (self.config.epoch, self.config.ping_interval);
         let message = MasterMessage::Registered { agent_id: id.clone(), epoch, ping_interval };
         out.push(Effect::ToAgent { link, message });
+        self.tell_volumes(&id, out);
         self.timers.set(Timer::Agent(id.clone()), now + ping_interval);
 
-        self.declare(&id);
+        self.sync_total(&id);
         self.set_standing(now, &id, AgentState::Active);
         self.compare_tasks(now, &id, tasks, was_unreachable, out);
         self.upkeep_due(&id);
-    }
-
-    fn declare(&mut self, id: &AgentId) {
-        if let Some(agent) = self.agents.get(id) {
-            self.allocator.set_total(agent.slot, Charge::unreserved(agent.info.resources.clone()));
-            self.changes.agent(id);
-        }
     }
 
     /// Its stream has ended.
@@ -299,6 +298,7 @@ impl Kernel {
         self.frameworks.get(&task.framework_id).is_some_and(|framework| {
             framework.retired
                 || framework.ended.contains_key(id)
+                || framework.used_ids.contains(id)
                 || framework.tasks.get(id).is_some_and(|known| !known.is_live())
         })
     }

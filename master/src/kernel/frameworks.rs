@@ -13,6 +13,7 @@ use divvy_proto::time::Timestamp;
 
 use super::allocator::Wish;
 use super::registry::{Asker, Awaited};
+use super::task_ids::UsedIds;
 use super::tasks::Task;
 use super::{Effect, Effects, Kernel, LinkId, Peer, RegistryChange, Timer};
 
@@ -45,6 +46,8 @@ pub(super) struct Framework {
     /// Since when it is connected or not, or has ended.
     pub(super) since: Timestamp,
     pub(super) suppressed: BTreeSet<RolePath>,
+    /// Roles of which the allocator has a demand.
+    pub(super) demanding: BTreeSet<RolePath>,
     /// One that never heard its id can never come back.
     pub(super) was_told_its_id: bool,
     /// Its end is on the way to the store.
@@ -57,7 +60,11 @@ pub(super) struct Framework {
     /// The latest that have ended. Their ids are still taken.
     pub(super) ended: BTreeMap<TaskId, Task>,
     ended_in_order: VecDeque<TaskId>,
+    /// The ids of all tasks that have ended, as the registry has them or will.
+    pub(super) used_ids: UsedIds,
     pub(super) offers: BTreeSet<OfferId>,
+    /// Calls whose answer waits for the store.
+    unanswered: BTreeSet<CallId>,
     answers: BTreeMap<CallId, Outcome>,
     answers_in_order: VecDeque<CallId>,
 }
@@ -69,6 +76,7 @@ impl Framework {
             connection,
             since,
             suppressed: BTreeSet::new(),
+            demanding: BTreeSet::new(),
             was_told_its_id: false,
             retiring: false,
             retired: false,
@@ -76,7 +84,9 @@ impl Framework {
             live: 0,
             ended: BTreeMap::new(),
             ended_in_order: VecDeque::new(),
+            used_ids: UsedIds::default(),
             offers: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             answers: BTreeMap::new(),
             answers_in_order: VecDeque::new(),
         }
@@ -129,7 +139,17 @@ impl Framework {
         self.answers.get(call)
     }
 
+    /// Whether a call has been taken and its answer waits for the store.
+    pub(super) fn is_at_work_on(&self, call: &CallId) -> bool {
+        self.unanswered.contains(call)
+    }
+
+    pub(super) fn answers_later(&mut self, call: CallId) {
+        self.unanswered.insert(call);
+    }
+
     pub(super) fn keep_answer(&mut self, call: CallId, outcome: Outcome) {
+        self.unanswered.remove(&call);
         if self.answers.insert(call.clone(), outcome).is_none() {
             self.answers_in_order.push_back(call);
         }
@@ -278,18 +298,22 @@ impl Kernel {
         self.sync_wishes(now, id);
     }
 
-    /// Makes the allocator believe what the framework wants now.
+    /// Makes the allocator believe what the framework wants now. What it has stated as demand stands.
     pub(super) fn sync_wishes(&mut self, now: Timestamp, id: &FrameworkId) {
-        let Some(framework) = self.frameworks.get(id) else { return };
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
         let is_there = framework.is_connected() && !framework.retiring;
+        framework.demanding.retain(|role| {
+            is_there && framework.info.roles.contains(role) && !framework.suppressed.contains(role)
+        });
         for role in &framework.info.roles {
             let client = self.allocator.client(id, role);
-            let wish = match is_there && !framework.suppressed.contains(role) {
-                true => Wish::Anything,
-                false => Wish::Nothing,
-            };
-            self.allocator.set_wish(now, client, wish);
+            if !is_there || framework.suppressed.contains(role) {
+                self.allocator.set_wish(now, client, Wish::Nothing);
+            } else if !framework.demanding.contains(role) {
+                self.allocator.set_wish(now, client, Wish::Anything);
+            }
         }
+        self.allocator.set_capabilities(id, &framework.info.capabilities);
     }
 
     /// Takes back what a framework holds as offers, and forgets what it refused: neither outlives its connection.
@@ -301,8 +325,9 @@ impl Kernel {
             self.allocator.set_wish(now, client, Wish::Nothing);
             self.allocator.clear_client_filters(client);
         }
-        let offers = self.frameworks.get(id).map(|framework| framework.offers.clone()).unwrap_or_default();
-        offers.into_iter().for_each(|offer| drop(self.take_offer(offer, 0)));
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
+        framework.demanding.clear();
+        framework.offers.clone().into_iter().for_each(|offer| drop(self.take_offer(offer, 0)));
     }
 
     /// Its stream has ended.
@@ -376,6 +401,7 @@ impl Kernel {
     ) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.retired = true;
+        framework.used_ids = UsedIds::default();
         let link = framework.connection.link();
         let keys: Vec<_> = framework.tasks.keys().map(|task| (id.clone(), task.clone())).collect();
         if let (Some(Asker::Framework(call)), Some(_)) = (&asker, link) {
@@ -402,6 +428,7 @@ impl Kernel {
         for key in keys {
             self.close_task(now, &key, out);
         }
+        self.forget_surplus(out);
     }
 
     /// A task of a framework that is no more. Nobody is left to acknowledge anything.

@@ -30,9 +30,16 @@ impl Kernel {
         let mut held: BTreeMap<ClientIx, Quantities> = BTreeMap::new();
         self.count_tasks(&mut counts, &mut held)?;
         self.count_offers(&mut counts, &mut held)?;
+        for pending in self.pending_accepts() {
+            let count = counts.entry(&pending.agent).or_default();
+            add(&mut count.used, &pending.held, || format!("a call of {}", pending.framework))?;
+            held.entry(pending.client).or_default().add(&pending.held.total());
+        }
         self.check_agents(&counts)?;
         self.check_tally()?;
         self.check_inverse()?;
+        self.check_gangs()?;
+        self.check_owned()?;
         self.allocator.check_clients(&held)?;
         self.check_links()
     }

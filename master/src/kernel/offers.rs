@@ -47,6 +47,7 @@ impl Kernel {
         let id = OfferId(u64::from(self.config.epoch.0) << 32 | u64::from(self.made.offers));
         let expires = now + self.config.offer_timeout;
 
+        let volumes = self.volumes_for(&agent_id, &role);
         let agent = self.agents.get_mut(&agent_id)?;
         agent.offers.insert(id);
         self.frameworks.get_mut(&framework)?.offers.insert(id);
@@ -58,7 +59,7 @@ impl Kernel {
             role: role.clone(),
             resources: grant.charge.total(),
             reserved: grant.charge.reserved.clone(),
-            volumes: Vec::new(),
+            volumes,
             revocable: grant.charge.is_revocable(),
             unavailable: agent.upkeep.unavailable(),
             demand: grant.demand.clone(),

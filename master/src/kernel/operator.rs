@@ -64,11 +64,11 @@ impl Kernel {
                 self.ask_weight(role, weight, request, out);
                 Ok(Answer::Later)
             }
-            OperatorRequest::Reserve { .. }
+            body @ (OperatorRequest::Reserve { .. }
             | OperatorRequest::Unreserve { .. }
             | OperatorRequest::CreateVolume { .. }
             | OperatorRequest::DestroyVolume { .. }
-            | OperatorRequest::ResizeVolume { .. } => Err("not supported yet".to_owned()),
+            | OperatorRequest::ResizeVolume { .. }) => self.change_owned(now, request, body, out).map(later),
         }
     }
 
@@ -141,5 +141,6 @@ impl Kernel {
         let agent = self.agents.get_mut(id);
         let askers = agent.map(|agent| std::mem::take(&mut agent.condemned_by)).unwrap_or_default();
         out.extend(askers.into_iter().map(|request| Effect::Answer { request, result: Ok(()) }));
+        self.forget_surplus(out);
     }
 }

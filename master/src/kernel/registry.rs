@@ -1,15 +1,19 @@
 //! What must outlive the master: which facts are persisted, what waits for them, and the way back from the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::AgentInfo;
-use divvy_proto::api::AgentState;
+use divvy_proto::api::{AgentState, MaintenanceWindow};
 use divvy_proto::ids::{AgentId, CallId, FrameworkId};
+use divvy_proto::reservation::Volume;
 use divvy_proto::scheduler::{FrameworkInfo, Outcome};
 use divvy_proto::task::AgentTask;
 use divvy_proto::time::Timestamp;
 
+use super::calls::accept::Pending;
 use super::frameworks::{Connection, Framework};
+use super::maintenance::Orders;
+use super::task_ids::NewlyUsed;
 use super::{
     Absence, Config, Effect, Effects, Kernel, LinkId, PersistToken, RegistryChange, RequestId, Timer,
 };
@@ -22,7 +26,19 @@ pub(super) enum Awaited {
     /// An agent's mark as unreachable.
     Unreachable(AgentId),
     /// An agent's mark as gone.
-    Gone(AgentId, RequestId),
+    Gone(AgentId),
+    /// What an operator has ordered of an agent.
+    Ordered(AgentId, Orders, Option<RequestId>),
+    /// A quota or a weight.
+    Policy(Box<RegistryChange>, RequestId),
+    /// The schedule of maintenance.
+    Scheduled(Vec<MaintenanceWindow>, RequestId),
+    /// A change of an agent's reservations or volumes that an operator asked for, and its volumes from then on.
+    Owned { agent: AgentId, volumes: Vec<Volume>, request: RequestId },
+    /// A call that changes an agent's reservations or volumes.
+    Accept(Box<Pending>),
+    /// Ids of tasks that have ended.
+    TaskIds(NewlyUsed),
     /// A framework's subscription.
     Subscribed(FrameworkId, LinkId),
     /// What a framework now says of itself.
@@ -61,6 +77,8 @@ impl Kernel {
         let mut kernel = Self::new(config);
         kernel.started = Some(now);
         let mut were_connected = BTreeSet::new();
+        let (mut owned, mut used_ids) = (BTreeMap::new(), BTreeMap::new());
+        let (mut orders, mut schedule) = (BTreeMap::new(), Vec::new());
         for record in records {
             match record {
                 RegistryChange::PutAgent { id, info, absence } => {
@@ -73,12 +91,30 @@ impl Kernel {
                     };
                     kernel.recover_framework(id, info, disconnected, retired, now);
                 }
+                RegistryChange::PutDrain { agent, deactivated, drain } => {
+                    drop(orders.insert(agent, Orders { deactivated, drain }));
+                }
+                RegistryChange::PutMaintenance { windows } => schedule = windows,
+                RegistryChange::PutQuota { role, quota } => kernel.recover_quota(role, quota),
+                RegistryChange::PutWeight { role, weight } => kernel.recover_weight(role, weight),
+                RegistryChange::PutReservations { agent, reserved, volumes } => {
+                    drop(owned.insert(agent, (reserved, volumes)));
+                }
+                RegistryChange::PutTaskIds { framework, bucket, ids } => {
+                    drop(used_ids.insert((framework, bucket), ids));
+                }
+                RegistryChange::RemoveAgent { id } => kernel.forget_agent(&id),
+                RegistryChange::RemoveFramework { id } => kernel.forget_framework(&id),
             }
         }
         // The time of those that were connected when the last master ended runs from here; and if this master ends as well,
         // not from anew.
         let mut unsaid = Vec::new();
         were_connected.iter().for_each(|id| kernel.persist_framework(id, None, &mut unsaid));
+        owned.into_iter().for_each(|(id, (reserved, volumes))| kernel.recover_owned(&id, reserved, volumes));
+        used_ids.into_iter().for_each(|((id, bucket), ids)| kernel.recover_ids(&id, bucket, ids));
+        orders.into_iter().for_each(|(agent, orders)| kernel.recover_orders(&agent, orders));
+        kernel.plan_maintenance(now, schedule, &mut unsaid);
         kernel.unsaid = unsaid;
         kernel
     }
@@ -114,13 +150,23 @@ impl Kernel {
         self.frameworks.insert(id.clone(), framework);
     }
 
-    fn persist(&mut self, change: RegistryChange, then: Option<Awaited>, out: &mut Effects) -> PersistToken {
+    pub(super) fn persist(&mut self, change: RegistryChange, then: Option<Awaited>, out: &mut Effects) -> PersistToken {
+        self.persist_all(vec![change], then, out)
+    }
+
+    /// Makes these durable together.
+    pub(super) fn persist_all(
+        &mut self,
+        changes: Vec<RegistryChange>,
+        then: Option<Awaited>,
+        out: &mut Effects,
+    ) -> PersistToken {
         self.made.tokens += 1;
         let token = PersistToken(self.made.tokens);
         if let Some(then) = then {
             self.awaited.insert(token, then);
         }
-        out.push(Effect::Persist { token, changes: vec![change] });
+        out.push(Effect::Persist { token, changes });
         token
     }
 
@@ -157,7 +203,15 @@ impl Kernel {
             None => {}
             Some(Awaited::Agent(joining)) => self.admit(now, token, *joining, out),
             Some(Awaited::Unreachable(id)) => self.unreachable(now, &id, out),
-            Some(Awaited::Gone(id, request)) => self.gone(now, &id, request, out),
+            Some(Awaited::Gone(id)) => self.gone(now, &id, out),
+            Some(Awaited::Ordered(id, orders, request)) => self.ordered(now, &id, orders, request, out),
+            Some(Awaited::Policy(change, request)) => self.policy_stands(*change, request, out),
+            Some(Awaited::Scheduled(windows, request)) => self.scheduled(now, windows, request, out),
+            Some(Awaited::Owned { agent, volumes, request }) => {
+                self.owned_is_stored(token, &agent, volumes, request, out);
+            }
+            Some(Awaited::Accept(pending)) => self.accept_is_stored(now, *pending, out),
+            Some(Awaited::TaskIds(newly)) => self.ends_are_known(newly, out),
             Some(Awaited::Subscribed(id, link)) => self.subscription_stands(now, &id, link, out),
             Some(Awaited::Updated(id, call)) => self.answer_later(&id, call, Outcome::Accepted, out),
             Some(Awaited::Retired(id, asker)) => self.retired(now, &id, asker, out),

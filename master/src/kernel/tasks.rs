@@ -34,6 +34,18 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// One that holds nothing yet.
+    pub(super) fn new(
+        info: TaskInfo,
+        agent: AgentId,
+        (client, charge): (ClientIx, Charge),
+        status: TaskStatus,
+    ) -> Self {
+        let unacknowledged = status.update_id.is_some();
+        let (kill, ended_for, started_at) = (None, None, None);
+        Self { info, agent, client, charge, holds: false, status, unacknowledged, kill, ended_for, started_at }
+    }
+
     pub(super) fn is_live(&self) -> bool {
         !self.status.state.is_terminal()
     }
@@ -69,6 +81,14 @@ impl Kernel {
 
     pub(super) fn task_ref(&self, key: &TaskKey) -> Option<&Task> {
         self.frameworks.get(&key.0)?.tasks.get(&key.1)
+    }
+
+    /// Whether there was a task of this id that has ended, as far as anybody remembers.
+    pub(super) fn has_ended_task(&self, key: &TaskKey) -> bool {
+        self.frameworks.get(&key.0).is_some_and(|framework| match framework.tasks.get(&key.1) {
+            Some(task) => !task.is_live(),
+            None => framework.ended.contains_key(&key.1) || framework.used_ids.contains(&key.1),
+        })
     }
 
     pub(super) fn live_tasks_of(&self, agent: &AgentId) -> Vec<TaskKey> {
@@ -148,7 +168,8 @@ impl Kernel {
         // The master does not see into containers: what the agent last said of it still stands.
         status.container = task.status.container.clone();
         self.set_status(key, status.clone());
-        self.tell(&key.0, Event::Update(status), out);
+        self.tell(&key.0, Event::Update(status.clone()), out);
+        self.gang_of_hears(key, &status, out);
     }
 
     /// An agent says something of a task. It repeats itself until the framework has acknowledged.
@@ -187,7 +208,8 @@ impl Kernel {
             // Of a task that is no longer known; its framework decides what it means.
             None => {}
         }
-        self.tell(&key.0, Event::Update(status), out);
+        self.tell(&key.0, Event::Update(status.clone()), out);
+        self.gang_of_hears(&key, &status, out);
     }
 
     /// A framework has taken care of an update.
@@ -211,6 +233,8 @@ impl Kernel {
         }
         self.changes.agent(&task.agent);
         self.changes.task(key);
+        self.note_used(key);
+        let Some(framework) = self.frameworks.get_mut(&key.0) else { return };
         for dropped in framework.keep_ended(task, kept) {
             self.tally.task(Some(dropped.status.state), None);
             self.changes.task(&(key.0.clone(), dropped.info.id));
@@ -263,7 +287,7 @@ impl Kernel {
                 tracing::warn!(%agent, task = %key.1, owner = %known.agent, "a task runs on two agents");
             }
             // What we have declared ended stays so: its framework may have replaced it.
-            None if framework.ended.contains_key(&key.1) => {
+            None if framework.ended.contains_key(&key.1) || (is_live && framework.used_ids.contains(&key.1)) => {
                 if is_live {
                     self.kill_on_agent(agent, &key, None, out);
                 }
@@ -289,21 +313,24 @@ impl Kernel {
         let first = || self.frameworks.get(&key.0).and_then(|f| f.info.roles.first().cloned());
         let role = reported.allocation.role.clone().or_else(first).unwrap_or_default();
         let client = self.allocator.client(&key.0, &role);
+        let charge = self.charge_there(agent, &reported);
         let status = TaskStatus { agent_id: Some(agent.clone()), ..reported.status };
-        let task = Task {
-            charge: Charge::from_allocation(&reported.allocation, &reported.info.resources),
-            info: reported.info,
-            agent: agent.clone(),
-            client,
-            holds: false,
-            unacknowledged: status.update_id.is_some(),
-            status: status.clone(),
-            kill: None,
-            ended_for: None,
-            started_at: None,
-        };
+        let task = Task::new(reported.info, agent.clone(), (client, charge), status.clone());
         self.insert_task(&key.0, task);
         self.set_status(key, status);
+    }
+
+    /// Out of which pools a returning task has what it needs: as it was given, if they still hold it; else unreserved.
+    fn charge_there(&self, agent: &AgentId, reported: &AgentTask) -> Charge {
+        let needs = &reported.info.resources;
+        let charge = Charge::from_allocation(&reported.allocation, needs);
+        let Some(agent) = self.agents.get(agent) else { return charge };
+        let slot = self.allocator.slot(agent.slot);
+        let reserved = Charge { reserved: charge.reserved.clone(), ..Charge::new() };
+        match slot.total.saturating_sub(&slot.used).checked_sub(&reserved) {
+            Some(_) => charge,
+            None => Charge::unreserved(needs.clone()),
+        }
     }
 
     /// A task that its agent has come back without.

@@ -10,7 +10,7 @@ use divvy_proto::time::Timestamp;
 
 use super::Kernel;
 use super::agents::Agent;
-use super::allocator::{ClientIx, sum};
+use super::allocator::{Charge, ClientIx, sum};
 use super::frameworks::Framework;
 use super::offers::Offer;
 use super::tasks::Task;
@@ -30,7 +30,7 @@ impl Kernel {
             frameworks,
             tasks: self.tally.tasks.clone(),
             resources: self.cluster_use(),
-            warnings: self.breaker_warning().into_iter().collect(),
+            warnings: self.breaker_warning().into_iter().chain(self.reservation_warnings()).collect(),
         }
     }
 
@@ -58,10 +58,16 @@ impl Kernel {
         let slot = self.allocator.slot(agent.slot);
         let tasks = agent.tasks.iter().filter_map(|key| self.task_ref(key));
         let resources = api::ResourceUse {
-            total: total(&slot.available.total(), &slot.offered.total(), &slot.used.total()),
-            used: slot.used.total(),
-            offered: slot.offered.total(),
-            available: slot.available.total(),
+            total: total(&lasting(&slot.available), &lasting(&slot.offered), &lasting(&slot.used)),
+            used: lasting(&slot.used),
+            offered: lasting(&slot.offered),
+            available: lasting(&slot.available),
+        };
+        let revocable = api::ResourceUse {
+            total: total(&slot.available.revocable, &slot.offered.revocable, &slot.used.revocable),
+            used: slot.used.revocable.clone(),
+            offered: slot.offered.revocable.clone(),
+            available: slot.available.revocable.clone(),
         };
         api::Agent {
             id: id.clone(),
@@ -77,9 +83,9 @@ impl Kernel {
             deactivated: agent.upkeep.orders.deactivated,
             drain: self.show_drain(id),
             maintenance: agent.upkeep.window().cloned(),
-            reserved: Vec::new(),
-            volumes: Vec::new(),
-            revocable: Default::default(),
+            reserved: self.reserved_of(agent),
+            volumes: self.volumes_of(id, agent),
+            revocable,
         }
     }
 
@@ -210,6 +216,14 @@ impl Kernel {
             frameworks: self.frameworks(),
             tasks: self.tasks(),
         }
+    }
+}
+
+/// What cannot be taken back.
+fn lasting(charge: &Charge) -> Resources {
+    match charge.revocable.is_empty() {
+        true => charge.total(),
+        false => Charge { revocable: Resources::new(), ..charge.clone() }.total(),
     }
 }
 

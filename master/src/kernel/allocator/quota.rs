@@ -85,10 +85,24 @@ impl Allocator {
         role: &RolePath,
         more: &Resources,
     ) -> Result<(), OverLimit> {
-        let more = Size::of(more);
-        for above in role.lineage() {
+        self.check_role_size(role, None, &Size::of(more))
+    }
+
+    /// The same for an amount over any number of agents. Where it is part of what is reserved for `refined` already, a role
+    /// above, only the limits below that one are asked.
+    ///
+    /// # Errors
+    /// Which limit it would exceed.
+    pub(in crate::kernel) fn check_role_size(
+        &self,
+        role: &RolePath,
+        refined: Option<&RolePath>,
+        more: &Size,
+    ) -> Result<(), OverLimit> {
+        let is_asked = |above: &RolePath| refined.is_none_or(|refined| !above.contains(refined));
+        for above in role.lineage().into_iter().filter(is_asked) {
             let Some(promise) = self.tree.promise_of(&above) else { continue };
-            if let Some(shortage) = promise.excess(&self.tree.consumed(&above), &more) {
+            if let Some(shortage) = promise.excess(&self.tree.consumed(&above), more) {
                 return Err(OverLimit { role: above, shortage });
             }
         }

@@ -1,31 +1,50 @@
-//! Accept: offers become tasks.
+//! Accept: offers become tasks, reservations and volumes.
 //!
 //! The call is done whole or not at all. If it is refused, those of its offers that still stand return with the call's
-//! filter, and each of its tasks gets one update, so that nobody waits for it for ever: DROPPED where an offer is at fault
-//! (trying again is fine), ERROR where the call is. A task whose id is in use gets none: it would be taken for the end of
-//! the task that has the id.
+//! filter, and each of its tasks gets one update, so that nobody waits for it for ever: DROPPED where trying again is fine
+//! (an offer, a limit or a volume is at fault), ERROR where the call is. A task whose id is in use gets none: it would be
+//! taken for the end of the task that has the id. Each operation with an id gets its feedback, too.
+//!
+//! A call that changes reservations or volumes is carried out once the store has the change: until then nobody else is given
+//! what it took, nor what it gives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use divvy_proto::Invalid;
 use divvy_proto::agent::MasterMessage;
-use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
-use divvy_proto::ranges::RangeSet;
+use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, VolumeId};
+use divvy_proto::reservation::Volume;
+use divvy_proto::resources::Resources;
 use divvy_proto::scheduler::{Event, Filters, Operation, Outcome, Refusal};
-use divvy_proto::task::{Command, Probe, Reason, TaskInfo, TaskState};
+use divvy_proto::task::{Reason, TaskInfo, TaskState};
 use divvy_proto::time::Timestamp;
 
 use super::Done;
-use crate::kernel::allocator::{Charge, ClientIx};
+use super::plan::{Desk, Plan};
+use crate::kernel::allocator::{Charge, ClientIx, OverLimit};
+use crate::kernel::gangs::GangId;
+use crate::kernel::registry::Awaited;
 use crate::kernel::tasks::{Task, master_status};
-use crate::kernel::{Effects, Kernel};
+use crate::kernel::{Effects, Kernel, TaskKey};
 
-/// What a valid Accept takes and what of it is used.
-struct Plan {
-    agent: AgentId,
-    client: ClientIx,
-    tasks: Vec<(TaskInfo, Charge)>,
-    left: Charge,
+/// An Accept on its way to the store. What it has is charged to its client as used.
+#[derive(Debug, Clone)]
+pub(in crate::kernel) struct Pending {
+    pub(in crate::kernel) framework: FrameworkId,
+    call: CallId,
+    pub(in crate::kernel) agent: AgentId,
+    pub(in crate::kernel) client: ClientIx,
+    pub(in crate::kernel) held: Charge,
+    desk: Desk,
+    plan: Plan,
+    filters: Filters,
+    /// The agent's volumes from then on.
+    volumes: Vec<Volume>,
+}
+
+impl From<OverLimit> for Refusal {
+    fn from(over: OverLimit) -> Self {
+        Self::OverLimit { role: over.role, shortage: over.shortage }
+    }
 }
 
 impl Kernel {
@@ -33,110 +52,112 @@ impl Kernel {
         &mut self,
         now: Timestamp,
         id: &FrameworkId,
-        offers: Vec<OfferId>,
-        operations: Vec<Operation>,
-        filters: Filters,
+        call: CallId,
+        (offers, operations, filters): (Vec<OfferId>, Vec<Operation>, Filters),
+        out: &mut Effects,
     ) -> Done {
-        let planned = self.plan(id, &offers, &operations);
         let mut after = Effects::new();
-        let outcome = match planned {
+        match self.plan(now, id, &offers, &operations) {
+            Ok(plan) if plan.is_durable() => {
+                self.begin_accept(id, call, plan, filters, out);
+                Done::Later
+            }
             Ok(plan) => {
-                self.launch(now, id, &offers, plan, filters, &mut after);
-                Outcome::Accepted
+                self.carry_out(now, id, plan, filters, &mut after);
+                Done::Now(Outcome::Accepted, after)
             }
             Err(refusal) => {
                 // The list may be anybody's: only the framework's own offers return.
                 let _ = self.decline(now, id, &offers, filters);
                 self.drop_tasks(now, id, operations, &refusal, &mut after);
-                Outcome::Refused(refusal)
-            }
-        };
-        Done::Now(outcome, after)
-    }
-
-    /// Validates the whole call.
-    fn plan(&self, id: &FrameworkId, offers: &[OfferId], operations: &[Operation]) -> Result<Plan, Refusal> {
-        let (agent, client, mut left) = self.take_together(id, offers)?;
-        let mut tasks = Vec::new();
-        let mut ids = BTreeSet::new();
-        for (at, operation) in operations.iter().enumerate() {
-            for (nth, task) in launched_by(operation)?.iter().enumerate() {
-                let field = format!("accept.operations[{at}].launch[{nth}]");
-                check_task(task).map_err(|invalid| invalid.within(field))?;
-                if !ids.insert(&task.id) || self.is_used(id, &task.id) {
-                    return Err(Refusal::DuplicateTask(task.id.clone()));
-                }
-                let charge = match (left.take(&task.resources), left.total().shortage(&task.resources)) {
-                    (Some(charge), _) => charge,
-                    (None, Some(shortage)) => {
-                        return Err(Refusal::NotEnough { task_id: task.id.clone(), shortage });
-                    }
-                    (None, None) => {
-                        let expected = "resources that can be taken from the offers";
-                        return Err(Invalid::new("task.resources", &task.resources, expected).into());
-                    }
-                };
-                tasks.push((task.clone(), charge));
+                Done::Now(Outcome::Refused(refusal), after)
             }
         }
-        Ok(Plan { agent, client, tasks, left })
     }
 
-    /// What offers of one agent, in one role, hold together.
-    fn take_together(
-        &self,
-        id: &FrameworkId,
-        offers: &[OfferId],
-    ) -> Result<(AgentId, ClientIx, Charge), Refusal> {
-        let mut taken: Option<(AgentId, ClientIx, Charge)> = None;
-        let mut seen = BTreeSet::new();
-        for offer_id in offers {
-            if !seen.insert(offer_id) {
-                return Err(Invalid::new("accept.offers", offer_id, "each offer once").into());
-            }
-            let offer = self.offers.get(offer_id).filter(|offer| offer.framework == *id);
-            let offer = offer.ok_or(Refusal::OfferGone(*offer_id))?;
-            taken = Some(match taken {
-                None => (offer.agent.clone(), offer.grant.client, offer.grant.charge.clone()),
-                Some((agent, _, _)) if agent != offer.agent => return Err(Refusal::SeveralAgents),
-                Some((_, client, _)) if client != offer.grant.client => {
-                    return Err(Invalid::new("accept.offers", offer_id, "offers in one role").into());
-                }
-                Some((agent, client, all)) => {
-                    (agent, client, all.checked_add(&offer.grant.charge).unwrap_or(all))
-                }
-            });
-        }
-        taken.ok_or_else(|| Invalid::missing("accept.offers", "at least one offer").into())
-    }
-
-    /// Whether a task has this id, or had it as far as is remembered.
-    fn is_used(&self, id: &FrameworkId, task: &TaskId) -> bool {
-        let framework = self.frameworks.get(id);
-        framework.is_some_and(|f| f.tasks.contains_key(task) || f.ended.contains_key(task))
-    }
-
-    fn launch(
+    /// All at once: nothing of it waits for the store.
+    fn carry_out(
         &mut self,
         now: Timestamp,
         id: &FrameworkId,
-        offers: &[OfferId],
         plan: Plan,
         filters: Filters,
         out: &mut Effects,
     ) {
         // What tasks take is charged below, task by task.
-        let mut launched = u32::try_from(plan.tasks.len()).unwrap_or(u32::MAX);
-        for offer in offers {
-            let offer = self.take_offer(*offer, launched);
-            let demand = offer.and_then(|offer| offer.grant.demand);
-            launched = launched.saturating_sub(demand.map_or(0, |demand| demand.count));
+        plan.agents.values().for_each(|desk| self.take_offers_of(desk));
+        let launching = plan.agents.values().filter(|desk| !desk.launches.is_empty()).count();
+        let gang = (launching > 1).then(|| self.gangs.next());
+        for (agent, desk) in plan.agents {
+            for launch in desk.launches {
+                self.launch_task(now, id, (&agent, plan.client, gang), launch, out);
+            }
+            if !desk.left.is_empty() {
+                self.refuse(now, &agent, plan.client, desk.left.total(), filters);
+            }
         }
-        for (info, charge) in plan.tasks {
-            self.launch_task(now, id, &plan.agent, plan.client, (info, charge), out);
+        self.feed_back(id, &plan.feedback, &Outcome::Accepted, out);
+    }
+
+    /// Takes what the call takes, and makes durable what it changes.
+    fn begin_accept(
+        &mut self,
+        id: &FrameworkId,
+        call: CallId,
+        mut plan: Plan,
+        filters: Filters,
+        out: &mut Effects,
+    ) {
+        let Some((agent_id, mut desk)) = plan.agents.pop_first() else { return };
+        self.take_offers_of(&desk);
+        let held = desk.launches.iter().fold(desk.left.clone(), |all, (_, charge)| {
+            // All of it was part of what the offers hold together.
+            all.checked_add(charge).unwrap_or(all)
+        });
+        let Some(agent) = self.agents.get_mut(&agent_id) else { return };
+        agent.owned.holdings = desk.holdings.take().unwrap_or_default();
+        let slot = agent.slot;
+        self.sync_total(&agent_id);
+        self.allocator.hold(slot, plan.client, &held);
+        let (framework, client, agent) = (id.clone(), plan.client, agent_id.clone());
+        let then = |volumes| {
+            Awaited::Accept(Box::new(Pending { framework, call, agent, client, held, desk, plan, filters, volumes }))
+        };
+        self.persist_owned(&agent_id, then, out);
+        self.changes.framework(id);
+    }
+
+    /// The store has what the call changes: the rest of it happens now.
+    pub(in crate::kernel) fn accept_is_stored(&mut self, now: Timestamp, pending: Pending, out: &mut Effects) {
+        let Pending { framework: id, call, agent, client, held, desk, plan, filters, volumes } = pending;
+        if let Some(known) = self.agents.get(&agent) {
+            self.allocator.release(known.slot, client, &held);
         }
-        if !plan.left.is_empty() {
-            self.refuse(now, &plan.agent, plan.client, plan.left.total(), filters);
+        self.changes.agent(&agent);
+        self.changes.framework(&id);
+        self.volumes_are_stored(&agent, volumes, out);
+        // One that has been torn down meanwhile is told nothing and launches nothing.
+        if self.frameworks.get(&id).is_none_or(|framework| framework.retiring || framework.retired) {
+            return;
+        }
+        self.answer_later(&id, call, Outcome::Accepted, out);
+        for launch in desk.launches {
+            self.launch_task(now, &id, (&agent, client, None), launch, out);
+        }
+        if !desk.left.is_empty() {
+            self.refuse(now, &agent, client, desk.left.total(), filters);
+        }
+        self.feed_back(&id, &plan.feedback, &Outcome::Accepted, out);
+    }
+
+    /// Ends the offers of one agent; what is launched counts towards the demands for which they were made.
+    fn take_offers_of(&mut self, desk: &Desk) {
+        let demands = desk.offers.iter().filter_map(|id| {
+            let grant = &self.offers.get(id)?.grant;
+            Some((*id, grant.charge.total(), grant.demand.as_ref().map_or(0, |demand| demand.count)))
+        });
+        for (offer, launched) in launched_from(demands.collect(), &desk.launches) {
+            self.take_offer(offer, launched);
         }
     }
 
@@ -144,20 +165,13 @@ impl Kernel {
         &mut self,
         now: Timestamp,
         id: &FrameworkId,
-        agent: &AgentId,
-        client: ClientIx,
+        (agent, client, gang): (&AgentId, ClientIx, Option<GangId>),
         (info, charge): (TaskInfo, Charge),
         out: &mut Effects,
     ) {
         let key = (id.clone(), info.id.clone());
-        let status = master_status(
-            now,
-            &key,
-            Some(agent),
-            TaskState::Staging,
-            Reason::CommandExited,
-            "sent to its agent",
-        );
+        let (state, reason) = (TaskState::Staging, Reason::CommandExited);
+        let status = master_status(now, &key, Some(agent), state, reason, "sent to its agent");
         let framework_name = self.frameworks.get(id).map(|f| f.info.name.clone()).unwrap_or_default();
         let message = MasterMessage::Launch {
             framework_id: id.clone(),
@@ -165,19 +179,10 @@ impl Kernel {
             task: info.clone(),
             allocation: charge.to_allocation(&self.allocator.client_of(client).role),
         };
-        let task = Task {
-            info,
-            agent: agent.clone(),
-            client,
-            charge,
-            holds: false,
-            status,
-            unacknowledged: false,
-            kill: None,
-            ended_for: None,
-            started_at: None,
-        };
-        self.insert_task(id, task);
+        self.insert_task(id, Task::new(info, agent.clone(), (client, charge), status));
+        if let Some(gang) = gang {
+            self.gangs.join(gang, &key);
+        }
         self.settle_task(&key);
         if !self.tell_agent(agent, message, out) {
             let message = "its agent had disconnected";
@@ -185,7 +190,7 @@ impl Kernel {
         }
     }
 
-    /// One update for each task of a refused call.
+    /// One update for each task of a refused call, and one for each operation that wants to hear.
     fn drop_tasks(
         &self,
         now: Timestamp,
@@ -194,13 +199,15 @@ impl Kernel {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
-        let (state, reason) = match refusal {
-            Refusal::OfferGone(_) | Refusal::SeveralAgents => (TaskState::Dropped, Reason::OfferGone),
-            _ => (TaskState::Error, Reason::TaskInvalid),
-        };
+        let (state, reason) = fault(refusal);
         let mut told = BTreeSet::new();
+        let feedback: Vec<_> = operations.iter().filter_map(|operation| operation.id().cloned()).collect();
         for operation in operations {
-            let (Operation::Launch(tasks) | Operation::LaunchGroup(tasks)) = operation else { continue };
+            let (Operation::Launch(tasks) | Operation::LaunchGroup(tasks) | Operation::LaunchOn { tasks, .. }) =
+                operation
+            else {
+                continue;
+            };
             for task in tasks {
                 if !self.is_used(id, &task.id) && told.insert(task.id.clone()) {
                     let key = (id.clone(), task.id);
@@ -209,51 +216,80 @@ impl Kernel {
                 }
             }
         }
+        self.feed_back(id, &feedback, &Outcome::Refused(refusal.clone()), out);
+    }
+
+    fn feed_back(
+        &self,
+        id: &FrameworkId,
+        operations: &[divvy_proto::OperationId],
+        outcome: &Outcome,
+        out: &mut Effects,
+    ) {
+        for operation_id in operations {
+            let (operation_id, outcome) = (operation_id.clone(), outcome.clone());
+            self.tell(id, Event::OperationUpdate { operation_id, outcome }, out);
+        }
     }
 }
 
-/// The tasks that an operation launches, or that it is still to come.
-fn launched_by(operation: &Operation) -> Result<&[TaskInfo], Refusal> {
-    Err(Refusal::NotSupported(match operation {
-        Operation::Launch(tasks) => return Ok(tasks),
-        Operation::LaunchGroup(_) => "LaunchGroup",
-        Operation::LaunchOn { .. } => "LaunchOn",
-        Operation::Reserve { .. } => "Reserve",
-        Operation::Unreserve { .. } => "Unreserve",
-        Operation::Create { .. } => "Create",
-        Operation::Destroy { .. } => "Destroy",
-        Operation::Grow { .. } => "Grow",
-        Operation::Shrink { .. } => "Shrink",
-    }))
+/// Calls on their way to the store, for those that must know of them.
+impl Kernel {
+    pub(in crate::kernel) fn pending_accepts(&self) -> impl Iterator<Item = &Pending> {
+        self.awaited.values().filter_map(|awaited| match awaited {
+            Awaited::Accept(pending) => Some(&**pending),
+            _ => None,
+        })
+    }
+
+    /// Whether a task of this id is about to be launched.
+    pub(super) fn is_promised(&self, id: &FrameworkId, task: &TaskId) -> bool {
+        let is_it = |(info, _): &(TaskInfo, Charge)| info.id == *task;
+        self.pending_accepts().any(|pending| pending.framework == *id && pending.desk.launches.iter().any(is_it))
+    }
+
+    /// Tasks that are about to use a volume.
+    pub(in crate::kernel) fn promised_users(&self, agent: &AgentId, volume: &VolumeId) -> Vec<TaskKey> {
+        let mounts = |info: &TaskInfo| info.volumes.iter().any(|mount| mount.id == *volume);
+        let on_agent = self.pending_accepts().filter(|pending| pending.agent == *agent);
+        let users = on_agent.flat_map(|pending| {
+            let infos = pending.desk.launches.iter().map(|(info, _)| info).filter(|info| mounts(info));
+            infos.map(|info| (pending.framework.clone(), info.id.clone()))
+        });
+        users.collect()
+    }
 }
 
-/// Whether an agent could run it at all.
-fn check_task(task: &TaskInfo) -> Result<(), Invalid> {
-    if task.resources.scalars().next().is_none() {
-        return Err(Invalid::new("resources", &task.resources, "some cpus or mem"));
+/// Whose fault it is that nothing was launched.
+fn fault(refusal: &Refusal) -> (TaskState, Reason) {
+    match refusal {
+        Refusal::OfferGone(_)
+        | Refusal::SeveralAgents
+        | Refusal::OverLimit { .. }
+        | Refusal::VolumeInUse(_) => (TaskState::Dropped, Reason::OfferGone),
+        _ => (TaskState::Error, Reason::TaskInvalid),
     }
-    if matches!(&task.command, Command::Exec(argv) if argv.is_empty()) {
-        return Err(Invalid::missing("command", "a program and its arguments"));
+}
+
+/// How many tasks each offer has given, of offers with what they hold together and for how many pieces: a task belongs to the
+/// first that has a piece left in which it fits, else to the first that has a piece left.
+fn launched_from(
+    offers: Vec<(OfferId, Resources, u32)>,
+    launches: &[(TaskInfo, Charge)],
+) -> BTreeMap<OfferId, u32> {
+    let mut launched: BTreeMap<OfferId, u32> = offers.iter().map(|(id, ..)| (*id, 0)).collect();
+    for (info, _) in launches {
+        let has_left = |(id, _, count): &&(OfferId, Resources, u32)| launched.get(id).is_some_and(|n| n < count);
+        let fits = |offer: &&(OfferId, Resources, u32)| fits_piece(&offer.1, offer.2, &info.resources);
+        let fitting = offers.iter().filter(has_left).find(fits);
+        let of = fitting.or_else(|| offers.iter().find(has_left)).map(|(id, ..)| *id);
+        of.and_then(|id| launched.get_mut(&id)).into_iter().for_each(|count| *count += 1);
     }
-    let owns = |port: u16| task.resources.ports().contains(&RangeSet::range(port.into(), port.into()));
-    let mut names = BTreeSet::new();
-    for port in &task.ports {
-        if !names.insert(&port.name) {
-            return Err(Invalid::new("ports", &port.name, "each name once"));
-        }
-        if !owns(port.number) {
-            return Err(Invalid::new("ports", port.number, "a port that is among the task's resources"));
-        }
-    }
-    for check in &task.health {
-        if let Probe::Http { port, .. } | Probe::Tcp { port } = check.probe
-            && !owns(port)
-        {
-            return Err(Invalid::new("health", port, "a port that is among the task's resources"));
-        }
-        if check.failures == 0 {
-            return Err(Invalid::new("health.failures", 0, "at least 1"));
-        }
-    }
-    Ok(())
+    launched
+}
+
+/// Whether a task fits into one of so many equal pieces.
+fn fits_piece(all: &Resources, count: u32, task: &Resources) -> bool {
+    let amount = |name: &str| all.scalars().find(|(mine, _)| *mine == name).map_or(0, |(_, amount)| amount);
+    task.scalars().all(|(name, wanted)| wanted.saturating_mul(count.into()) <= amount(name))
 }

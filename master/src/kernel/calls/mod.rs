@@ -2,10 +2,17 @@
 //!
 //! Every call is validated whole before anything changes, and answered by a `Reply`, with these exceptions: `Subscribe` is
 //! answered by `Subscribed`, or its stream ends with the reason; `Acknowledge` is answered only if it is refused, for there
-//! is one to every update. The answers to the last 1024 calls are kept, so that a repeated call has no second effect.
+//! is one to every update. The answers to the last 1024 calls are kept, so that a repeated call has no second effect; one that
+//! comes again while its answer still waits for the store is answered once, then.
+//!
+//! Each principal may call so often; beyond that it is refused with the time to wait, and nothing is done. Subscribe and
+//! Acknowledge are free, as is the repetition of a call.
 
-mod accept;
+pub(super) mod accept;
+mod check_task;
+mod demand;
 mod kill;
+mod plan;
 mod update_framework;
 mod wishes;
 
@@ -17,6 +24,7 @@ use divvy_proto::scheduler::{Call, CallBody, Event, Outcome, Refusal};
 use divvy_proto::time::Timestamp;
 
 use super::registry::Asker;
+use super::task_ids::EndAck;
 use super::{Connection, Effect, Effects, Kernel, LinkId, Peer};
 
 /// What became of a call, where that is known at once.
@@ -73,10 +81,26 @@ impl Kernel {
             let event = Event::Reply { call_id: call.id, outcome: outcome.clone() };
             return self.tell(id, event, out);
         }
+        let Some(framework) = self.frameworks.get(id) else { return };
+        if framework.is_at_work_on(&call.id) {
+            return;
+        }
+        if let Err(retry_after) = self.rates.take(now, &self.config, &framework.info) {
+            // Not kept: the same call again is welcome then.
+            let outcome = Outcome::Refused(Refusal::Later { retry_after });
+            return self.tell(id, Event::Reply { call_id: call.id, outcome }, out);
+        }
         let call_id = call.id.clone();
-        if let Done::Now(outcome, mut after) = self.perform(now, id, call, out) {
-            self.answer_later(id, call_id, outcome, out);
-            out.append(&mut after);
+        match self.perform(now, id, call, out) {
+            Done::Now(outcome, mut after) => {
+                self.answer_later(id, call_id, outcome, out);
+                out.append(&mut after);
+            }
+            Done::Later => {
+                if let Some(framework) = self.frameworks.get_mut(id) {
+                    framework.answers_later(call_id);
+                }
+            }
         }
     }
 
@@ -84,7 +108,7 @@ impl Kernel {
         let unsupported = |what| Done::from(Err(Refusal::NotSupported(what)));
         match call.body {
             CallBody::Accept { offers, operations, filters } => {
-                self.accept(now, id, offers, operations, filters)
+                self.accept(now, id, call.id, (offers, operations, filters), out)
             }
             CallBody::Decline { offers, filters } => self.decline(now, id, &offers, filters).into(),
             CallBody::Revive { roles } => self.revive(now, id, &roles).into(),
@@ -107,7 +131,7 @@ impl Kernel {
             CallBody::DeclineInverse { offers } => {
                 self.answer_inverse(id, &offers, InverseAnswer::Declined).into()
             }
-            CallBody::Demand { .. } => unsupported("Demand"),
+            CallBody::Demand { role, demand } => self.demand(now, id, role, demand).into(),
             CallBody::Message { .. } => unsupported("Message"),
             CallBody::Subscribe { .. } | CallBody::Acknowledge { .. } => Ok(()).into(),
         }
@@ -127,7 +151,8 @@ impl Kernel {
         self.tell(id, Event::Reply { call_id: call, outcome }, out);
     }
 
-    /// Passes an acknowledgement on. If the agent is away, it repeats the update when it is back, and so will the framework.
+    /// Passes an acknowledgement on; that of a task's end once the task's id is durable. If the agent is away, it repeats the
+    /// update when it is back, and so will the framework.
     fn acknowledge(
         &mut self,
         id: &FrameworkId,
@@ -145,6 +170,10 @@ impl Kernel {
         {
             let expected = format!("{}, the task's agent", known.agent);
             return Err(Invalid::new("acknowledge.agent_id", agent, expected).into());
+        }
+        if self.has_ended_task(&key) {
+            self.acknowledge_when_used(EndAck { agent, key, update });
+            return Ok(());
         }
         let message =
             MasterMessage::Acknowledge { framework_id: id.clone(), task_id: task, update_id: update.clone() };

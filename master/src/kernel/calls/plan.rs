@@ -263,8 +263,10 @@ impl Kernel {
 
     /// A volume as this call has it so far.
     fn volume_on<'a>(&'a self, desk: &'a Desk, agent: &AgentId, id: &VolumeId) -> Option<&'a Volume> {
-        let known = self.agents.get(agent).map(|agent| &agent.owned.holdings);
-        desk.holdings.as_ref().or(known)?.volumes.get(id)
+        match &desk.holdings {
+            Some(holdings) => holdings.volumes.get(id),
+            None => self.agents.get(agent)?.owned.volume(id),
+        }
     }
 
     /// A volume of the role or one above it.

@@ -30,6 +30,7 @@ impl Kernel {
             self.allocator.clear_client_filters(client);
             if let Some(framework) = self.frameworks.get_mut(id) {
                 framework.suppressed.remove(&role);
+                framework.demanding.remove(&role);
             }
         }
         self.sync_wishes(now, id);
