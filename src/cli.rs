@@ -9,9 +9,17 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use divvy_agent::{FixedReservation, ResourceOverrides, UserName};
 use divvy_proto::Attributes;
+use divvy_proto::ids::{AgentId, FrameworkId, Hostname, Principal, TaskId};
 use divvy_proto::resources::Resources;
-use divvy_proto::ids::{AgentId, FrameworkId, Hostname, TaskId};
 use divvy_sdk::cli::{LogArgs, Output};
+
+mod agents;
+mod explain;
+mod policy;
+
+pub(crate) use agents::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
+pub(crate) use explain::{About, Decisions, Events, Explain};
+pub(crate) use policy::{QuotaAction, SetQuota, WeightAction};
 
 /// A cluster kernel: divides the resources of many machines among pluggable schedulers, fairly.
 #[derive(Debug, Parser)]
@@ -92,9 +100,29 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Option<FrameworkAction>,
     },
-    /// List roles, their weights and shares.
+    /// List roles: their weights and shares, what they are promised, limited to, and consume.
     #[command(after_help = "Example:\n  divvy roles")]
     Roles,
+    /// Promise roles a part of the cluster, and limit them.
+    #[command(
+        after_help = "Example:\n  divvy quota set eng --guarantee 'cpus=1;mem=1GiB' --limit cpus=2\n  divvy quota get"
+    )]
+    Quota {
+        #[command(subcommand)]
+        action: Option<QuotaAction>,
+    },
+    /// Weigh roles against their siblings.
+    #[command(after_help = "Example:\n  divvy weights set eng 2\n  divvy weights get")]
+    Weights {
+        #[command(subcommand)]
+        action: Option<WeightAction>,
+    },
+    /// Say why something waits: what excludes how many agents, what comes nearest, what could be done.
+    #[command(after_help = "Example:\n  divvy explain role eng\n  divvy explain demand batch train --watch")]
+    Explain(Explain),
+    /// List what frameworks want and have not been offered.
+    #[command(after_help = "Example:\n  divvy demand")]
+    Demand,
     /// List tasks.
     #[command(
         after_help = "Example:\n  divvy tasks\n  divvy tasks --all --framework batch\n  divvy tasks kill web.1.0-1"
@@ -103,6 +131,57 @@ pub(crate) enum Command {
     /// List outstanding offers.
     #[command(after_help = "Example:\n  divvy offers")]
     Offers,
+    /// List what frameworks have been asked to give back, and by when.
+    #[command(after_help = "Example:\n  divvy inverse-offers")]
+    InverseOffers,
+    /// Set unreserved resources of an agent aside for a role and all below it.
+    #[command(
+        after_help = "Example:\n  divvy reserve agent-1 db 'cpus=0.2;disk=10GiB'\n  divvy reserve a1-3 db/log disk=1GiB --label team=storage"
+    )]
+    Reserve(Reserve),
+    /// Undo reservations of a role, as far as no task and no volume needs them.
+    #[command(after_help = "Example:\n  divvy unreserve agent-1 db disk=10GiB")]
+    Unreserve(Reserve),
+    /// List what is reserved, for whom, and how much of it is used.
+    #[command(after_help = "Example:\n  divvy reservations")]
+    Reservations,
+    /// List and manage persistent volumes.
+    #[command(after_help = "Example:\n  divvy volumes\n  divvy volumes create agent-1 db data 10GiB")]
+    Volumes {
+        #[command(subcommand)]
+        action: Option<VolumeAction>,
+    },
+    /// Empty an agent: it gets no new tasks, frameworks are asked to move theirs, and at the deadline the rest is killed.
+    #[command(
+        after_help = "Example:\n  divvy drain agent-2 --deadline 10m --wait\n  divvy reactivate agent-2"
+    )]
+    Drain(Drain),
+    /// Offer nothing of an agent any more; its tasks run on.
+    #[command(after_help = "Example:\n  divvy deactivate agent-2")]
+    Deactivate {
+        /// Which agent: its id or its hostname.
+        agent: String,
+    },
+    /// Offer an agent again, after a drain or a deactivate.
+    #[command(after_help = "Example:\n  divvy reactivate agent-2")]
+    Reactivate {
+        /// Which agent: its id or its hostname.
+        agent: String,
+    },
+    /// Plan when which agents are maintained: they are drained before, and offered again after.
+    #[command(after_help = "Example:\n  divvy maintenance set schedule.json\n  divvy maintenance get")]
+    Maintenance {
+        #[command(subcommand)]
+        action: Option<MaintenanceAction>,
+    },
+    /// Print what changes, as it happens, until you stop it.
+    #[command(
+        after_help = "Example:\n  divvy events --kind task,agent\n  divvy events --decisions\n  divvy events -o json --since 1099511627800"
+    )]
+    Events(Events),
+    /// List what the kernel decided, and why, the latest last.
+    #[command(after_help = "Example:\n  divvy decisions\n  divvy decisions --role eng --offers")]
+    Decisions(Decisions),
     /// Print what a task writes.
     #[command(
         after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 100"
@@ -140,6 +219,37 @@ pub(crate) struct Dev {
     /// Where everything is kept. Starting again in the same place finds services and jobs again.
     #[arg(long, env = "DIVVY_DATA_DIR", default_value = "run/dev", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+}
+
+/// What the kernel obeys, in a cluster of its own and in `divvy dev`.
+#[derive(Debug, Args)]
+pub(crate) struct KernelArgs {
+    /// How long a demand waits before an agent is kept for it.
+    #[arg(long, env = "DIVVY_PATIENCE", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub(crate) patience: Duration,
+    /// From one preemption to the next at least.
+    #[arg(long, env = "DIVVY_PREEMPTION_INTERVAL", default_value = "1s", value_parser = duration, value_name = "TIME")]
+    pub(crate) preemption_interval: Duration,
+    /// How long frameworks have to give back what is asked of them before it is taken.
+    #[arg(long, env = "DIVVY_REVOCATION_GRACE", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub(crate) revocation_grace: Duration,
+    /// So long before a planned maintenance its agents are drained.
+    #[arg(long, env = "DIVVY_MAINTENANCE_LEAD", default_value = "10m", value_parser = duration, value_name = "TIME")]
+    pub(crate) maintenance_lead: Duration,
+    /// So many calls a second a principal may make, by its name; `*` is everybody who is not named. No limit by default.
+    #[arg(long = "rate-limit", env = "DIVVY_RATE_LIMIT", value_parser = rate_limit, value_name = "PRINCIPAL=CALLS", value_delimiter = ',')]
+    pub(crate) rate_limits: Vec<RateLimit>,
+}
+
+/// How often somebody may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RateLimit {
+    /// Who; everybody who is not named if absent.
+    pub(crate) principal: Option<Principal>,
+    /// Calls a second.
+    pub(crate) calls: u32,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +278,8 @@ pub(crate) struct Master {
     /// When more than this part of all agents falls silent at once, none is marked unreachable; 0 switches this off.
     #[arg(long, env = "DIVVY_BREAKER_PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) breaker_percent: u32,
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
 }
 
 #[derive(Debug, Args)]
@@ -273,6 +385,16 @@ pub(crate) struct Logs {
     pub(crate) task: TaskId,
     #[command(flatten)]
     pub(crate) which: LogArgs,
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let wrong =
+        || "expected PRINCIPAL=CALLS with calls a second from 1 up, such as batch=100 or *=1000".to_owned();
+    let (principal, calls) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let principal =
+        (principal != "*").then(|| Principal::new(principal)).transpose().map_err(|e| e.to_string())?;
+    let calls = calls.parse().ok().filter(|calls| *calls > 0).ok_or_else(wrong)?;
+    Ok(RateLimit { principal, calls })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -50,9 +50,9 @@ impl Cluster {
         let store = open_store(&options.data_dir)?;
         let data_dir =
             options.data_dir.canonicalize().map_err(|error| failed("cannot find the data folder")(&error))?;
-        let master = Master::start(MasterConfig::new(options.listen, store.clone()))
-            .await
-            .map_err(CliError::failed)?;
+        let mut config = MasterConfig::new(options.listen, store.clone());
+        options.kernel.apply(&mut config.kernel);
+        let master = Master::start(config).await.map_err(CliError::failed)?;
         let master = self.master.insert(master);
         print_line(&format!("master      http://{0}  (API and dashboard)", master.addr()));
         let address = master.addr().to_string().parse::<MasterAddress>().map_err(CliError::failed)?;

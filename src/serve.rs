@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use divvy_agent::{Agent, AgentConfig, KillTasks, MasterAddress};
-use divvy_master::{Master, MasterConfig};
+use divvy_master::{Master, MasterConfig, kernel};
 use divvy_proto::ids::Hostname;
 use divvy_sdk::cli::{CliError, Context, open_store, print_line, refuse_beyond_loopback, stop_signal};
 
@@ -33,6 +33,7 @@ pub(crate) async fn master(options: cli::Master) -> Result<(), CliError> {
     config.kernel.missed_pings = options.missed_pings;
     config.kernel.reregister_timeout = options.reregister_timeout;
     config.kernel.breaker_percent = options.breaker_percent;
+    options.kernel.apply(&mut config.kernel);
     let mut master = Master::start(config).await.map_err(CliError::failed)?;
     print_line(&format!("master      http://{}", master.addr()));
     print_line("ready");
@@ -42,6 +43,21 @@ pub(crate) async fn master(options: cli::Master) -> Result<(), CliError> {
     }
     master.shutdown();
     master.done().await.map_err(CliError::failed)
+}
+
+impl cli::KernelArgs {
+    pub(crate) fn apply(&self, kernel: &mut kernel::Config) {
+        kernel.patience = self.patience;
+        kernel.preemption_interval = self.preemption_interval;
+        kernel.revocation_grace = self.revocation_grace;
+        kernel.maintenance_lead = self.maintenance_lead;
+        for limit in &self.rate_limits {
+            match &limit.principal {
+                Some(principal) => drop(kernel.rate_limits.insert(principal.clone(), limit.calls)),
+                None => kernel.default_rate_limit = Some(limit.calls),
+            }
+        }
+    }
 }
 
 pub(crate) async fn agent(options: cli::Agent, context: &Context) -> Result<(), CliError> {

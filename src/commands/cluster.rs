@@ -1,7 +1,7 @@
 //! `divvy status|agents|frameworks|roles|tasks|offers`: the cluster as the master sees it.
 
-use divvy_proto::api;
-use divvy_proto::{Bytes, Resources};
+use divvy_proto::api::{self, AgentState};
+use divvy_proto::{Bytes, Resources, Weight};
 use divvy_sdk::cli::{CliError, Context, table};
 use reqwest::Method;
 
@@ -46,7 +46,7 @@ fn shares(resources: &api::ResourceUse, show: impl Fn(&Resources) -> String) -> 
 }
 
 /// Three digits and a unit: for people, who read the exact number with `-o json`.
-fn size(bytes: Bytes) -> String {
+pub(super) fn size(bytes: Bytes) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut tenths = bytes.bytes().saturating_mul(10);
     let mut unit = 0;
@@ -78,7 +78,7 @@ pub(super) async fn agents(context: &Context, action: Option<AgentAction>) -> Re
                 [
                     agent.id.to_string(),
                     agent.hostname.to_string(),
-                    word(&agent.state),
+                    standing(agent),
                     of(used.cpus().to_string(), total.cpus().to_string()),
                     of(size(used.mem()), size(total.mem())),
                     of(used.ports().count().to_string(), total.ports().count().to_string()),
@@ -95,6 +95,20 @@ pub(super) async fn agents(context: &Context, action: Option<AgentAction>) -> Re
             }),
         )
     })
+}
+
+/// `active`, or what an operator has made of it: `draining`, `drained`, `deactivated`.
+fn standing(agent: &api::Agent) -> String {
+    let by_operator = match &agent.drain {
+        Some(drain) if drain.drained => Some("drained"),
+        Some(_) => Some("draining"),
+        None => agent.deactivated.then_some("deactivated"),
+    };
+    match (agent.state, by_operator) {
+        (AgentState::Active, Some(by_operator)) => by_operator.to_owned(),
+        (AgentState::Gone, _) | (_, None) => word(&agent.state),
+        (state, Some(by_operator)) => format!("{}, {by_operator}", word(&state)),
+    }
 }
 
 pub(super) async fn frameworks(context: &Context, action: Option<FrameworkAction>) -> Result<(), CliError> {
@@ -128,19 +142,42 @@ pub(super) async fn roles(context: &Context) -> Result<(), CliError> {
     let roles: Vec<api::Role> = context.get("/api/v1/roles").await?;
     context.print(&roles, |roles| {
         table(
-            ["ROLE", "WEIGHT", "FRAMEWORKS", "SHARE", "CPUS", "MEM"],
+            [
+                "ROLE",
+                "WEIGHT",
+                "FRAMEWORKS",
+                "SHARE",
+                "CPUS",
+                "MEM",
+                "GUARANTEE",
+                "UNMET",
+                "LIMIT",
+                "CONSUMED",
+                "RESERVED",
+            ],
             roles.iter().map(|role| {
+                let quota = role.quota.as_ref();
                 [
                     role.path.to_string(),
-                    format!("{}.{}", role.weight / 1000, role.weight % 1000 / 100),
+                    weight(role.weight),
                     role.frameworks.to_string(),
                     format!("{:.1}%", role.dominant_share * 100.0),
                     role.resources.cpus().to_string(),
                     size(role.resources.mem()),
+                    quota.map(|quota| quota.guarantee.to_string()).unwrap_or_default(),
+                    role.unmet.to_string(),
+                    quota.map(|quota| quota.limit.to_string()).unwrap_or_default(),
+                    role.consumed.to_string(),
+                    role.reserved.to_string(),
                 ]
             }),
         )
     })
+}
+
+pub(super) fn weight(thousandths: u32) -> String {
+    Weight::from_thousandths(thousandths)
+        .map_or_else(|_| thousandths.to_string(), |weight| weight.to_string())
 }
 
 pub(super) async fn tasks(context: &Context, options: Tasks) -> Result<(), CliError> {
@@ -209,6 +246,6 @@ pub(super) async fn offers(context: &Context) -> Result<(), CliError> {
     })
 }
 
-fn word(state: &impl serde::Serialize) -> String {
+pub(super) fn word(state: &impl serde::Serialize) -> String {
     serde_json::to_value(state).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -1,7 +1,11 @@
 //! What the commands do: ask the master's public API, print what it says.
 
+mod agents;
 mod cluster;
+mod events;
+mod explain;
 mod logs;
+mod policy;
 
 use std::process::ExitCode;
 
@@ -39,10 +43,35 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Roles => cluster::roles(context).await,
         Command::Tasks(options) => cluster::tasks(context, options).await,
         Command::Offers => cluster::offers(context).await,
+        Command::InverseOffers => agents::inverse_offers(context).await,
+        Command::Quota { action } => policy::quota(context, action).await,
+        Command::Weights { action } => policy::weights(context, action).await,
+        Command::Reserve(options) => agents::reserve(context, options).await,
+        Command::Unreserve(options) => agents::unreserve(context, options).await,
+        Command::Reservations => agents::reservations(context).await,
+        Command::Volumes { action } => agents::volumes(context, action).await,
+        Command::Drain(options) => agents::drain(context, options).await,
+        Command::Deactivate { agent } => agents::deactivate(context, &agent).await,
+        Command::Reactivate { agent } => agents::reactivate(context, &agent).await,
+        Command::Maintenance { action } => agents::maintenance(context, action).await,
+        Command::Explain(options) => explain::explain(context, options).await,
+        Command::Demand => explain::demand(context).await,
+        Command::Decisions(options) => explain::decisions(context, options).await,
+        Command::Events(options) => events::run(context, options).await,
         Command::Logs(options) => logs::run(context, options).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "divvy", &mut std::io::stdout());
             Ok(())
         }
     }
+}
+
+/// A text as part of a URL: all but letters, digits, `-._~` and what is `kept` is escaped (RFC 3986, section 2).
+fn escaped(text: &str, kept: &[u8]) -> String {
+    let escape = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() || kept.contains(&byte) => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
 }
