@@ -1,8 +1,11 @@
 //! All that the kernel wants done.
 
 use divvy_proto::agent::{AgentInfo, MasterMessage};
-use divvy_proto::api::Change;
+use divvy_proto::api::{Change, Drain, MaintenanceWindow};
 use divvy_proto::ids::{AgentId, FrameworkId};
+use divvy_proto::quota::{Quota, Weight};
+use divvy_proto::reservation::{Reserved, Volume};
+use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{Event, FrameworkInfo, StreamError};
 use divvy_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -86,6 +89,82 @@ pub enum RegistryChange {
         /// It was torn down, and the id is never used again.
         retired: bool,
     },
+    /// A role's quota.
+    PutQuota {
+        /// Whose.
+        role: RolePath,
+        /// What; none takes it away.
+        quota: Option<Quota>,
+    },
+    /// A role's weight.
+    PutWeight {
+        /// Whose.
+        role: RolePath,
+        /// How much; none for the default.
+        weight: Option<Weight>,
+    },
+    /// What is reserved of an agent beside what its command line says, and its volumes; nothing of both takes the record away.
+    PutReservations {
+        /// Whose.
+        agent: AgentId,
+        /// What is reserved.
+        reserved: Vec<Reserved>,
+        /// The volumes.
+        volumes: Vec<Volume>,
+    },
+    /// Whether an agent is offered, and whether it is being emptied; neither takes the record away.
+    PutDrain {
+        /// Which.
+        agent: AgentId,
+        /// Nothing of it is offered.
+        deactivated: bool,
+        /// It is being emptied.
+        drain: Option<Drain>,
+    },
+    /// The schedule of maintenance, whole.
+    PutMaintenance {
+        /// What is planned.
+        windows: Vec<MaintenanceWindow>,
+    },
+    /// Some of the task ids that a framework has used and that no agent remembers any more.
+    PutTaskIds {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which part of them.
+        bucket: TaskIdBucket,
+        /// All of that part.
+        ids: UsedTaskIds,
+    },
+    /// An agent that is gone is forgotten.
+    RemoveAgent {
+        /// Which.
+        id: AgentId,
+    },
+    /// A framework that was torn down is forgotten, with its task ids.
+    RemoveFramework {
+        /// Which.
+        id: FrameworkId,
+    },
+}
+
+/// Names a part of a framework's used task ids, so that a change writes little.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskIdBucket {
+    /// Ids that are this text and a decimal number.
+    Numbered(String),
+    /// All others, by the first bits of their hash.
+    Hashed(u16),
+}
+
+/// Used task ids of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsedTaskIds {
+    /// The numbers behind the prefix, as inclusive ranges, ascending and coalesced.
+    Numbers(Vec<(u64, u64)>),
+    /// Hashes of the whole ids, ascending.
+    Hashes(Vec<u64>),
 }
 
 /// Why an agent is not there.
