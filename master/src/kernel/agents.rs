@@ -230,6 +230,7 @@ impl Kernel {
         self.set_standing(now, &id, AgentState::Active);
         self.compare_tasks(now, &id, tasks, was_unreachable, out);
         self.upkeep_due(&id);
+        self.revoke(now, &id);
     }
 
     /// Its stream has ended.

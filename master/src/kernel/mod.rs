@@ -45,6 +45,7 @@ mod rates;
 mod reconcile;
 mod registry;
 mod reservations;
+mod revocable;
 mod tally;
 mod task_ids;
 mod tasks;
@@ -81,6 +82,7 @@ use inverse::InverseOffers;
 use maintenance::Maintenance;
 use offers::Offer;
 use policy::Policy;
+use preempt::Preemptions;
 use rates::Rates;
 use registry::Awaited;
 use tally::Tally;
@@ -122,6 +124,7 @@ pub struct Kernel {
     policy: Policy,
     inverse: InverseOffers,
     maintenance: Maintenance,
+    preemptions: Preemptions,
     /// Tasks that were launched together on several agents and have not all run yet.
     gangs: Gangs,
     /// Task ids that were used up in this turn.
@@ -174,6 +177,7 @@ impl Kernel {
             policy: Policy::default(),
             inverse: InverseOffers::default(),
             maintenance: Maintenance::default(),
+            preemptions: Preemptions::default(),
             gangs: Gangs::default(),
             newly_used: NewlyUsed::default(),
             ids_on_the_way: BTreeMap::new(),
@@ -208,6 +212,7 @@ impl Kernel {
         self.empty_agents(now, effects);
         self.persist_task_ids(effects);
         self.send_offers(now, effects);
+        self.preempt(now);
         self.tell_inverse_offers(effects);
         self.tell_decisions(effects);
         self.tell_changes(now, effects);
@@ -231,6 +236,8 @@ impl Kernel {
                 Timer::Heartbeat(id) => self.heartbeat(now, &id, out),
                 Timer::Inverse(id) => self.inverse_due(now, id, out),
                 Timer::Maintenance => self.maintenance_due(now, out),
+                // The end of the turn looks for victims.
+                Timer::Preemption => {}
             }
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Inverse(InverseOfferId),
     /// A planned maintenance, or the time before it, begins or ends.
     Maintenance,
+    /// Victims may be looked for again.
+    Preemption,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -47,7 +47,7 @@ pub(super) use obstacle::Obstacle;
 #[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
 pub(super) use quota::{OverLimit, Starving};
 use roles::{Hands, NodeIx, RoleTree};
-pub(super) use share::{Quantities, Share};
+pub(super) use share::{Key, Quantities, Share};
 pub(super) use size::Size;
 pub(super) use slots::{Facts, Slot, Sums};
 pub(super) use wishes::{DemandState, Wish};
