@@ -72,7 +72,18 @@ fn unknown(kernel: &Kernel, request: &OperatorRequest) -> Option<String> {
             (kernel.task(framework_id, task_id).is_some(), format!("task {framework_id}/{task_id}"))
         }
         OperatorRequest::Teardown(id) => (kernel.framework(id).is_some(), format!("framework {id}")),
-        OperatorRequest::MarkGone(id) => (kernel.agent(id).is_some(), format!("agent {id}")),
+        OperatorRequest::MarkGone(id)
+        | OperatorRequest::Deactivate(id)
+        | OperatorRequest::Reactivate(id)
+        | OperatorRequest::Drain { agent_id: id, .. }
+        | OperatorRequest::Reserve { agent_id: id, .. }
+        | OperatorRequest::Unreserve { agent_id: id, .. }
+        | OperatorRequest::CreateVolume { agent_id: id, .. }
+        | OperatorRequest::DestroyVolume { agent_id: id, .. }
+        | OperatorRequest::ResizeVolume { agent_id: id, .. } => {
+            (kernel.agent(id).is_some(), format!("agent {id}"))
+        }
+        _ => return None,
     };
     (!known).then_some(what)
 }

@@ -2,10 +2,13 @@
 
 mod agents;
 mod allocation;
+mod decisions;
+mod explain;
 mod frameworks;
 mod histories;
 mod inverse;
 mod launches;
 mod maintenance;
+mod policy;
 mod reconciliation;
 mod watching;
