@@ -1,8 +1,11 @@
 //! What a scheduler wants done.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use divvy_proto::ids::TaskId;
+use divvy_proto::demand::{Demand, DemandShape, Gang};
+use divvy_proto::ids::{InverseOfferId, TaskId};
+use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
 use crate::Accept;
@@ -47,9 +50,15 @@ pub struct Actions {
     pub forget: Vec<TaskId>,
     /// When to be called again at the latest. Each call of `reconcile` says it anew.
     pub wake_at: Option<Timestamp>,
-    /// Whether offers are wanted from here on; the driver suppresses and revives accordingly. Unchanged if absent; wanted at
+    /// What is wanted from here on, by role, beyond what runs and what is launched by these very actions: level, not edge, so it
+    /// may be said each time, and only what is new is told to the master. Roles that are not named want nothing. Unchanged if
+    /// absent; from when it was first said, `needs_offers` has no meaning.
+    pub demand: Option<BTreeMap<RolePath, Demand>>,
+    /// Whether classic offers, of all that is free, are wanted from here on; the driver suppresses and revives accordingly. Unchanged if absent; wanted at
     /// the start.
     pub needs_offers: Option<bool>,
+    /// Inverse offers that the scheduler sees to itself: it will have ended their tasks before the deadline. Said once or often.
+    pub accept_inverse: Vec<InverseOfferId>,
     /// Drop all filters, as what is wanted has changed. At most once a second, so that it may be said too often.
     pub revive: bool,
     /// How long not to be offered what was left over or not used; 5 s if absent.
@@ -93,7 +102,51 @@ impl Actions {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
-    /// Say whether offers are wanted from here on.
+    /// Want nothing, in any role, beside what is asked for by [`Actions::want`] from here on.
+    pub fn want_nothing(&mut self) {
+        self.demand = Some(BTreeMap::new());
+    }
+
+    /// Want so many of a shape, in a role, beside what else these actions want there.
+    ///
+    /// ```
+    /// # use divvy_sdk::{Actions, TaskSpec, View};
+    /// fn three_of_it(spec: &TaskSpec, view: &View) -> Actions {
+    ///     let missing = 3_usize.saturating_sub(view.live());
+    ///     let mut actions = Actions::none();
+    ///     actions.want(&view.roles()[0], spec.shape("web", u32::try_from(missing).unwrap_or(u32::MAX)));
+    ///     actions
+    /// }
+    /// ```
+    pub fn want(&mut self, role: &RolePath, shape: DemandShape) {
+        let demand = self.demand.get_or_insert_default();
+        if shape.count > 0 {
+            demand.entry(role.clone()).or_default().shapes.push(shape);
+        }
+    }
+
+    /// Want all of these together or none of them: their offers come in one call of `reconcile`, to be launched on with one
+    /// [`Accept::together`]. The kernel holds what it has gathered for at most `hold` while it waits for the rest. It is all that
+    /// is wanted in this role.
+    pub fn want_together(
+        &mut self,
+        role: &RolePath,
+        shapes: impl IntoIterator<Item = DemandShape>,
+        hold: Duration,
+    ) {
+        let shapes: Vec<_> = shapes.into_iter().filter(|shape| shape.count > 0).collect();
+        let demand = self.demand.get_or_insert_default();
+        if !shapes.is_empty() {
+            demand.insert(role.clone(), Demand { shapes, gang: Some(Gang { hold }) });
+        }
+    }
+
+    /// See to an inverse offer: its tasks will have ended before its deadline.
+    pub fn accept_inverse(&mut self, offer: InverseOfferId) {
+        self.accept_inverse.push(offer);
+    }
+
+    /// Say whether classic offers are wanted from here on.
     #[must_use]
     pub fn needs_offers(mut self, wanted: bool) -> Self {
         self.needs_offers = Some(wanted);

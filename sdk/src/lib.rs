@@ -14,6 +14,7 @@
 //! against a master; [`driver`] is the same as a pure state machine; [`divvy_proto::scheduler`] is the raw stream of calls and
 //! events.
 
+mod accept;
 mod actions;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -21,17 +22,20 @@ pub mod driver;
 mod framework;
 pub mod hosted;
 mod offer;
+mod operations;
 pub mod placement;
 pub mod rest;
 mod scheduler;
+mod shape;
 mod shell;
 pub mod spec;
 mod task_spec;
 mod view;
 
+pub use accept::{Accept, Launch};
 pub use actions::{Actions, Kill, Write};
 pub use framework::{DEFAULT_MASTER, Error, Framework, Handle, Running, Stopped, load};
-pub use offer::{Accept, Offer};
+pub use offer::Offer;
 pub use scheduler::Scheduler;
 pub use task_spec::{Constraint, HealthSpec, PortRequest, ProbeSpec, TaskSpec};
 pub use view::{Task, View};

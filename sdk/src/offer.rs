@@ -8,42 +8,43 @@
 //! ```
 
 use divvy_proto::attributes::Attributes;
-use divvy_proto::ids::{AgentId, Hostname, OfferId, TaskId};
+use divvy_proto::demand::OfferedDemand;
+use divvy_proto::ids::{AgentId, Hostname, OfferId, Principal, TaskId, VolumeId};
 use divvy_proto::ranges::RangeSet;
+use divvy_proto::reservation::{Reserved, Volume};
 use divvy_proto::resources::{Resources, Shortage};
 use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::OfferInfo;
+use divvy_proto::scheduler::{OfferInfo, Operation};
 use divvy_proto::task::{HealthCheck, Probe, TaskInfo, TaskPort};
+use divvy_proto::time::Timestamp;
 
+use crate::accept::{Accept, Part};
 use crate::task_spec::{HealthSpec, PortRequest, ProbeSpec, TaskSpec};
 
 /// Resources of one agent that may be used now. Not `Clone`: what is taken from it is gone, and what is left when it is dropped
 /// is declined.
 #[derive(Debug, PartialEq)]
 pub struct Offer {
-    info: OfferInfo,
-    rest: Resources,
+    /// What is in it, as the operations have left it.
+    pub(crate) info: OfferInfo,
+    /// Whose reservations are made.
+    pub(crate) principal: Option<Principal>,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) rest: Resources,
     taken: Vec<TaskInfo>,
-}
-
-/// An offer with the tasks that were taken from it; the rest returns to the master.
-#[derive(Debug, PartialEq)]
-pub struct Accept {
-    /// The offer.
-    pub offer: OfferId,
-    /// Whose resources.
-    pub agent_id: AgentId,
-    /// The agent's machine.
-    pub hostname: Hostname,
-    /// The tasks; with none, the offer is declined.
-    pub tasks: Vec<TaskInfo>,
 }
 
 impl Offer {
     /// An offer as the master sent it.
     #[must_use]
     pub fn new(info: OfferInfo) -> Self {
-        Self { rest: info.resources.clone(), info, taken: Vec::new() }
+        let (operations, taken) = (Vec::new(), Vec::new());
+        Self { rest: info.resources.clone(), info, principal: None, operations, taken }
+    }
+
+    /// With the framework's principal, in whose name reservations are made.
+    pub(crate) fn by(self, principal: Option<Principal>) -> Self {
+        Self { principal, ..self }
     }
 
     /// Names it.
@@ -88,6 +89,47 @@ impl Offer {
         &self.taken
     }
 
+    /// How much of it is reserved, and under what. Tasks take from the reserved first.
+    #[must_use]
+    pub fn reserved(&self) -> &[Reserved] {
+        &self.info.reserved
+    }
+
+    /// Persistent volumes of its role on its agent that no task used when it was made.
+    #[must_use]
+    pub fn volumes(&self) -> &[Volume] {
+        &self.info.volumes
+    }
+
+    /// For which demand it was made, and how many of its shape it holds; `None` for a classic offer.
+    #[must_use]
+    pub fn demand(&self) -> Option<&OfferedDemand> {
+        self.info.demand.as_ref()
+    }
+
+    /// Whether all of it may be taken back at any time.
+    #[must_use]
+    pub fn is_revocable(&self) -> bool {
+        self.info.revocable
+    }
+
+    /// From when on its agent is to be maintained, if that is planned.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<Timestamp> {
+        self.info.unavailable
+    }
+
+    /// Volumes that tasks which were taken use.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = &VolumeId> {
+        self.taken.iter().flat_map(|task| &task.volumes).map(|mount| &mount.id)
+    }
+
+    pub(crate) fn show_volumes(&self) -> String {
+        let free = self.volumes().iter().filter(|volume| !self.mounted().any(|id| *id == volume.id));
+        let free: Vec<&str> = free.map(|volume| volume.id.as_str()).collect();
+        if free.is_empty() { "none that is free".to_owned() } else { free.join(", ") }
+    }
+
     /// Whether the task can be taken from what remains.
     #[must_use]
     pub fn fits(&self, spec: &TaskSpec) -> bool {
@@ -122,15 +164,23 @@ impl Offer {
     /// Launches what was taken, and declines the rest.
     #[must_use]
     pub fn accept(self) -> Accept {
+        let OfferInfo { id: offer, agent_id, hostname, .. } = self.info;
         Accept {
-            offer: self.info.id,
-            agent_id: self.info.agent_id,
-            hostname: self.info.hostname,
-            tasks: self.taken,
+            parts: vec![Part { offer, agent_id, hostname, operations: self.operations, tasks: self.taken }],
         }
     }
 
     fn assign(&self, spec: &TaskSpec) -> Result<(Resources, Vec<TaskPort>), Shortage> {
+        let free = |id: &VolumeId| {
+            self.volumes().iter().any(|volume| volume.id == *id)
+                && !self.mounted().any(|mounted| mounted == id)
+        };
+        if let Some(role) = spec.role.as_ref().filter(|role| *role != self.role()) {
+            return Err(shortage("role", role, self.role()));
+        }
+        if let Some(missing) = spec.volumes.iter().find(|mount| !free(&mount.id)) {
+            return Err(shortage("volume", &missing.id, self.show_volumes()));
+        }
         assign(&self.rest, spec)
     }
 }
@@ -157,7 +207,7 @@ pub(crate) fn assign(rest: &Resources, spec: &TaskSpec) -> Result<(Resources, Ve
     Ok((scalars.with_ports(fixed.union(&chosen)), ports))
 }
 
-fn shortage(dimension: &str, wanted: impl ToString, available: impl ToString) -> Shortage {
+pub(crate) fn shortage(dimension: &str, wanted: impl ToString, available: impl ToString) -> Shortage {
     Shortage { dimension: dimension.to_owned(), wanted: wanted.to_string(), available: available.to_string() }
 }
 
@@ -177,8 +227,8 @@ fn task_info(id: TaskId, spec: &TaskSpec, resources: Resources, ports: Vec<TaskP
         health,
         kill_grace: spec.kill_grace,
         labels: spec.labels.clone(),
-        priority: 0,
-        volumes: Vec::new(),
+        priority: spec.priority,
+        volumes: spec.volumes.clone(),
     }
 }
 
@@ -237,7 +287,7 @@ mod tests {
         let shortage = offer.take(id(2), &spec).unwrap_err();
         assert_eq!(shortage.to_string(), "needs ports=2, has 1");
         assert_eq!(*offer.remaining(), "cpus=0.9;mem=32MiB;ports=[31002]".parse().unwrap());
-        assert_eq!(offer.accept().tasks.len(), 1);
+        assert_eq!(offer.accept().launches().count(), 1);
     }
 
     #[test]
@@ -270,8 +320,8 @@ mod tests {
     #[test]
     fn launch_makes_an_id_that_no_other_launch_has() {
         let accept = offer("cpus=1;mem=1GiB").launch(&TaskSpec::shell("true").named("my web/1"));
-        assert_eq!(accept.tasks[0].id.as_str(), "myweb1.o0-7.0");
-        assert_eq!(offer("cpus=0.05;mem=1GiB").launch(&TaskSpec::shell("true")).tasks, []);
+        assert_eq!(accept.launches().next().unwrap().task.id.as_str(), "myweb1.o0-7.0");
+        assert_eq!(offer("cpus=0.05;mem=1GiB").launch(&TaskSpec::shell("true")).launches().count(), 0);
     }
 
     /// What an offer is, said in the simplest way: counters and a set of ports.

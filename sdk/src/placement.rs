@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::api::{Agent, AgentState};
 use divvy_proto::attributes::Attributes;
-use divvy_proto::ids::Hostname;
+use divvy_proto::demand::DemandShape;
+use divvy_proto::ids::{AgentId, Hostname, VolumeId};
+use divvy_proto::predicate::AgentFacts;
 use divvy_proto::resources::Shortage;
 use serde::{Deserialize, Serialize};
 
 use crate::offer::assign;
+use crate::shape;
 use crate::{Constraint, Offer, Task, TaskSpec, View};
 
 /// Where a task of the same group runs.
@@ -186,11 +189,34 @@ impl<'a> Placement<'a> {
         self.values.get(attribute).and_then(|values| values.get(value)).copied().unwrap_or(0)
     }
 
+    /// What the kernel is to look for when so many more of the task are wanted: its shape, without the agents that `unique`
+    /// constraints exclude already.
+    #[must_use]
+    pub fn shape(&self, name: impl Into<String>, count: u32) -> DemandShape {
+        let taken = self.spec.constraints.iter().filter_map(|constraint| match constraint {
+            Constraint::Unique { attribute } => {
+                let taken: Vec<String> = self.values.get(attribute.as_str())?.keys().cloned().collect();
+                Some(shape::none_of(attribute, taken))
+            }
+            _ => None,
+        });
+        let volumes = (!self.spec.volumes.is_empty()).then(|| {
+            let has_them = |agent: &&Agent| missing_volume(self.spec, agent).is_none();
+            shape::one_of("agent", self.view.agents().filter(has_them).map(|agent| agent.id.to_string()))
+        });
+        shape::with(self.spec, name.into(), count, taken.chain(volumes).collect())
+    }
+
     /// Whether the constraints let the task run on such an agent.
     ///
     /// # Errors
     /// The constraint that stands in the way, for people.
-    pub fn allows(&self, hostname: &Hostname, attributes: &Attributes) -> Result<(), String> {
+    pub fn allows(&self, id: &AgentId, hostname: &Hostname, attributes: &Attributes) -> Result<(), String> {
+        if let Some(constraint) = &self.spec.constraint
+            && let Some(clause) = constraint.first_failing(&AgentFacts { id, hostname, attributes })
+        {
+            return Err(clause);
+        }
         self.spec.constraints.iter().try_for_each(|constraint| {
             allows_one(constraint, hostname, attributes, &[])?;
             let here = |attribute| value(hostname, attributes, attribute).unwrap_or_default();
@@ -217,7 +243,8 @@ impl<'a> Placement<'a> {
     #[must_use]
     pub fn best(&self, offers: &[Offer]) -> Option<usize> {
         let fits = |offer: &Offer| {
-            offer.fits(self.spec) && self.allows(offer.hostname(), offer.attributes()).is_ok()
+            offer.fits(self.spec)
+                && self.allows(offer.agent_id(), offer.hostname(), offer.attributes()).is_ok()
         };
         let rank = |offer: &Offer| {
             let peers = self.machines.get(offer.hostname()).copied().unwrap_or(0);
@@ -259,12 +286,20 @@ impl<'a> Placement<'a> {
         if let Err(shortage) = assign(&agent.resources.total, self.spec) {
             return Some(Obstacle::TooSmall(shortage));
         }
-        if let Err(text) = self.allows(&agent.hostname, &agent.attributes) {
+        if let Err(text) = self.allows(&agent.id, &agent.hostname, &agent.attributes) {
             return Some(Obstacle::Constraint(text));
+        }
+        if let Some(volume) = missing_volume(self.spec, agent) {
+            return Some(Obstacle::Constraint(format!("volume {volume}: not there")));
         }
         let free = agent.resources.total.saturating_sub(&agent.resources.used);
         assign(&free, self.spec).err().map(Obstacle::Busy)
     }
+}
+
+fn missing_volume<'a>(spec: &'a TaskSpec, agent: &Agent) -> Option<&'a VolumeId> {
+    let there = |id: &VolumeId| agent.volumes.iter().any(|there| there.volume.id == *id);
+    spec.volumes.iter().map(|mount| &mount.id).find(|id| !there(id))
 }
 
 static NO_ATTRIBUTES: Attributes = Attributes(BTreeMap::new());

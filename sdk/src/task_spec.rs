@@ -4,9 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use divvy_proto::demand::DemandShape;
+use divvy_proto::ids::VolumeId;
+use divvy_proto::predicate::Predicate;
 use divvy_proto::quantity::{Bytes, Cpus};
+use divvy_proto::reservation::VolumeMount;
+use divvy_proto::role::RolePath;
 use divvy_proto::task::{Artifact, Command};
 use serde::{Deserialize, Serialize};
+
+use crate::shape;
 
 /// A port that a task wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +126,18 @@ pub struct TaskSpec {
     pub kill_grace: Option<Duration>,
     /// Free for the framework and for people.
     pub labels: BTreeMap<String, String>,
+    /// In which of the framework's roles; in any if absent.
+    #[serde(default)]
+    pub role: Option<RolePath>,
+    /// Of two tasks that could be preempted, the one with the lower number is.
+    #[serde(default)]
+    pub priority: i32,
+    /// Persistent volumes that it sees. They have to be in the offer.
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
+    /// Agents on which it may run, beside `constraints`.
+    #[serde(default)]
+    pub constraint: Option<Predicate>,
 }
 
 impl TaskSpec {
@@ -149,6 +168,10 @@ impl TaskSpec {
             constraints: Vec::new(),
             kill_grace: None,
             labels: BTreeMap::new(),
+            role: None,
+            priority: 0,
+            volumes: Vec::new(),
+            constraint: None,
         }
     }
 
@@ -178,6 +201,41 @@ impl TaskSpec {
     pub fn port(mut self, name: impl Into<String>) -> Self {
         self.ports.push(PortRequest { name: name.into(), number: None });
         self
+    }
+
+    /// With so much disk.
+    #[must_use]
+    pub fn disk(mut self, disk: Bytes) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// With a persistent volume at a path: absolute, or below the sandbox.
+    #[must_use]
+    pub fn volume(mut self, id: VolumeId, path: impl Into<String>) -> Self {
+        self.volumes.push(VolumeMount { id, path: path.into(), read_only: false });
+        self
+    }
+
+    /// Of two tasks that could be preempted, the one with the lower number is.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Only on agents of which this holds, such as `rack == "r1" && ssd >= 2`.
+    #[must_use]
+    pub fn constraint(mut self, constraint: Predicate) -> Self {
+        self.constraint = Some(constraint);
+        self
+    }
+
+    /// What the kernel is to look for when so many of it are wanted. Its constraint goes with it, and of `constraints` the
+    /// patterns; what the kernel cannot know, such as where the tasks of a group are, stays with the scheduler.
+    #[must_use]
+    pub fn shape(&self, name: impl Into<String>, count: u32) -> DemandShape {
+        shape::of(self, name.into(), count)
     }
 
     /// With one more variable in its environment.

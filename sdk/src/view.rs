@@ -3,9 +3,12 @@
 //! Kept by the driver: updates applied, lost agents marked. Nothing here decides.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use divvy_proto::api;
-use divvy_proto::ids::{AgentId, Hostname, TaskId};
+use divvy_proto::ids::{AgentId, Hostname, InverseOfferId, OperationId, TaskId};
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::{InverseOffer, Outcome};
 use divvy_proto::task::{TaskInfo, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,9 @@ pub struct View {
     pub(crate) connected: bool,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) agents: BTreeMap<AgentId, api::Agent>,
+    pub(crate) roles: Vec<RolePath>,
+    pub(crate) inverse: BTreeMap<InverseOfferId, InverseOffer>,
+    pub(crate) operations: BTreeMap<OperationId, Outcome>,
 }
 
 impl View {
@@ -76,7 +82,19 @@ impl View {
     ) -> Self {
         let tasks = tasks.into_iter().map(|task| (task.info.id.clone(), task)).collect();
         let agents = agents.into_iter().map(|agent| (agent.id.clone(), agent)).collect();
-        Self { now, connected: true, tasks, agents }
+        Self { now, connected: true, tasks, agents, ..Self::default() }
+    }
+
+    /// With these roles of the framework, for a test.
+    #[must_use]
+    pub fn with_roles(self, roles: impl IntoIterator<Item = RolePath>) -> Self {
+        Self { roles: roles.into_iter().collect(), ..self }
+    }
+
+    /// With these inverse offers, for a test.
+    #[must_use]
+    pub fn with_inverse_offers(self, offers: impl IntoIterator<Item = InverseOffer>) -> Self {
+        Self { inverse: offers.into_iter().map(|offer| (offer.id, offer)).collect(), ..self }
     }
 
     /// The time.
@@ -89,6 +107,31 @@ impl View {
     #[must_use]
     pub fn connected(&self) -> bool {
         self.connected
+    }
+
+    /// The framework's roles. In a view that was made for a test, `*` unless it says otherwise.
+    #[must_use]
+    pub fn roles(&self) -> &[RolePath] {
+        static ANY: LazyLock<[RolePath; 1]> = LazyLock::new(|| [RolePath::default()]);
+        if self.roles.is_empty() { ANY.as_slice() } else { &self.roles }
+    }
+
+    /// Resources that are wanted back, and have not come back yet. Whoever kills the tasks before the deadline, once others have
+    /// taken their place, loses nothing; at the deadline they are killed.
+    pub fn inverse_offers(&self) -> impl Iterator<Item = &InverseOffer> {
+        self.inverse.values()
+    }
+
+    /// The inverse offer that names this task, if one does.
+    #[must_use]
+    pub fn wanted_back(&self, task: &TaskId) -> Option<&InverseOffer> {
+        self.inverse.values().find(|offer| offer.tasks.contains(task))
+    }
+
+    /// What became of an operation that carried this id ([`crate::Offer::tracked`]). The latest thousand are known.
+    #[must_use]
+    pub fn operation(&self, id: &OperationId) -> Option<&Outcome> {
+        self.operations.get(id)
     }
 
     /// All tasks that are not forgotten, by id.

@@ -2,48 +2,53 @@
 
 use std::time::Duration;
 
-use divvy_proto::ids::{CallId, Epoch, FrameworkId, TaskId};
+use divvy_proto::ids::{CallId, Epoch, FrameworkId, OperationId, TaskId};
 use divvy_proto::scheduler::{CallBody, Event, Operation, Outcome, Refusal, StreamError};
 use divvy_proto::task::{Reason, TaskState, TaskStatus};
 use tracing::{debug, info, warn};
 
 use super::outbox::Batch;
 use super::status::{self, Judgement};
-use super::{Asked, Driver, Effect, record};
+use super::{Driver, Effect, record};
 use crate::{Kill, Scheduler};
 
-impl Asked {
-    /// `None` where the reply makes no difference.
-    pub(super) fn by(body: &CallBody) -> Option<Self> {
-        match body {
-            CallBody::Subscribe { .. } => Some(Self::Subscribe),
-            CallBody::Accept { offers, operations, filters } => {
-                Some(Self::Accept { offers: offers.clone(), filters: *filters, tasks: launched(operations) })
+/// So many ends of operations are known.
+const OPERATIONS_KEPT: usize = 1000;
+
+/// A task of an Accept: in which of its operations, and at which place there.
+struct Launched<'a> {
+    operation: usize,
+    at: usize,
+    task_id: &'a TaskId,
+}
+
+fn launched(operations: &[Operation]) -> impl Iterator<Item = Launched<'_>> {
+    operations.iter().enumerate().flat_map(|(operation, what)| {
+        let tasks = match what {
+            Operation::Launch(tasks) | Operation::LaunchOn { tasks, .. } | Operation::LaunchGroup(tasks) => {
+                tasks.as_slice()
             }
-            CallBody::Kill { task_id, .. } => Some(Self::Kill(task_id.clone())),
-            CallBody::Teardown => Some(Self::Teardown),
-            _ => None,
-        }
-    }
+            _ => &[],
+        };
+        let tasks = tasks.iter().enumerate();
+        tasks.map(move |(at, task)| Launched { operation, at, task_id: &task.id })
+    })
 }
 
-fn launched(operations: &[Operation]) -> Vec<TaskId> {
-    let tasks = operations.iter().flat_map(|operation| match operation {
-        Operation::Launch(tasks) | Operation::LaunchGroup(tasks) => tasks.as_slice(),
-        _ => &[],
-    });
-    tasks.map(|task| task.id.clone()).collect()
-}
-
-/// Whether it is this task of the call, the one at `at`, that a refusal is about.
-fn is_wrong(task_id: &TaskId, at: usize, refusal: &Refusal) -> bool {
+/// Whether it is this task of the call that a refusal is about.
+fn is_wrong(task: &Launched<'_>, refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::NotEnough { task_id: wrong, .. } | Refusal::DuplicateTask(wrong) => wrong == task_id,
-        // `accept.operations[0].launch[2].resources.cpus`
-        Refusal::Invalid(invalid) => match invalid.field.split_once("launch[") {
-            Some((_, field)) => field.split(']').next().and_then(|number| number.parse().ok()) == Some(at),
-            None => true,
-        },
+        Refusal::NotEnough { task_id: wrong, .. } | Refusal::DuplicateTask(wrong) => wrong == task.task_id,
+        // `accept.operations[0].launch[2].resources.cpus`, `accept.operations[1].launch_on.tasks[0].user`
+        Refusal::Invalid(invalid) => {
+            let number = |after: &str| {
+                let (_, rest) = invalid.field.split_once(after)?;
+                rest.split(']').next()?.parse::<usize>().ok()
+            };
+            let operation = number("operations[").is_none_or(|number| number == task.operation);
+            let at = number("launch[").or_else(|| number("tasks["));
+            operation && at.is_none_or(|number| number == task.at)
+        }
         Refusal::NotSupported(_) => true,
         _ => false,
     }
@@ -71,12 +76,16 @@ impl<S: Scheduler> Driver<S> {
                 self.stale = true;
             }
             Event::Heartbeat => {}
-            Event::InverseOffers(_)
-            | Event::RescindInverse(_)
-            | Event::OperationUpdate { .. }
-            | Event::Message { .. } => {
-                debug!("an event that is not supported yet");
+            Event::InverseOffers(offers) => {
+                self.view.inverse.extend(offers.into_iter().map(|offer| (offer.id, offer)));
+                self.stale = true;
             }
+            Event::RescindInverse(id) => {
+                self.stale |= self.view.inverse.remove(&id).is_some();
+                self.inverse_accepted.remove(&id);
+            }
+            Event::OperationUpdate { operation_id, outcome } => self.learn(operation_id, outcome),
+            Event::Message { .. } => debug!("an event that is not supported yet"),
         }
     }
 
@@ -110,6 +119,9 @@ impl<S: Scheduler> Driver<S> {
         let now = self.view.now;
         self.epoch = epoch;
         self.asked.clear();
+        // The master says anew what it wants back.
+        self.view.inverse.clear();
+        self.inverse_accepted.clear();
         self.link.subscribed(now, heartbeat, &self.config);
         self.view.connected = true;
         self.stale = true;
@@ -156,20 +168,24 @@ impl<S: Scheduler> Driver<S> {
 
     fn reply(&mut self, call_id: &CallId, outcome: Outcome, effects: &mut Vec<Effect>) {
         match (self.asked.remove(call_id), outcome) {
-            (Some(Asked::Teardown), Outcome::Accepted) => self.stop(StreamError::TornDown, effects),
+            (Some(CallBody::Teardown), Outcome::Accepted) => self.stop(StreamError::TornDown, effects),
             (_, Outcome::Accepted) => {}
-            (Some(Asked::Subscribe), Outcome::Refused(refusal)) => {
+            (Some(CallBody::Subscribe { .. }), Outcome::Refused(refusal)) => {
                 self.stop(StreamError::Refused(refusal.to_string()), effects);
             }
-            (Some(Asked::Accept { offers, filters, tasks }), Outcome::Refused(refusal)) => {
-                self.refused(&tasks, &refusal);
+            (Some(call), Outcome::Refused(Refusal::Later { retry_after })) => {
+                debug!(%call_id, ?retry_after, "the master wants to be asked later");
+                self.outbox.defer(self.view.now + retry_after, call);
+            }
+            (Some(CallBody::Accept { offers, operations, filters }), Outcome::Refused(refusal)) => {
+                self.refused(&operations, &refusal);
                 // What the master cannot read never reaches its kernel, which so holds the offers as unanswered.
                 if matches!(refusal, Refusal::Invalid(_)) {
                     let calls = vec![CallBody::Decline { offers, filters }];
                     self.post(Batch { writes: Vec::new(), calls }, effects);
                 }
             }
-            (Some(Asked::Kill(task_id)), Outcome::Refused(refusal)) => {
+            (Some(CallBody::Kill { task_id, .. }), Outcome::Refused(refusal)) => {
                 debug!(%task_id, %refusal, "a kill was refused");
                 match self.view.task(&task_id) {
                     Some(task) if task.is_live() => self.questions.ask(self.view.now, task_id),
@@ -182,21 +198,35 @@ impl<S: Scheduler> Driver<S> {
 
     /// An Accept was refused as a whole: what it should have launched never will be. The task that was wrong is in error; those
     /// beside it may be tried again.
-    fn refused(&mut self, tasks: &[TaskId], refusal: &Refusal) {
-        for (at, task_id) in tasks.iter().enumerate() {
-            let (state, reason) = match is_wrong(task_id, at, refusal) {
+    fn refused(&mut self, operations: &[Operation], refusal: &Refusal) {
+        for task in launched(operations) {
+            let (state, reason) = match is_wrong(&task, refusal) {
                 true => (TaskState::Error, Reason::TaskInvalid),
                 false => (TaskState::Dropped, Reason::OfferGone),
             };
-            self.never_started(task_id, state, reason, refusal.to_string());
+            self.never_started(task.task_id, state, reason, refusal.to_string());
         }
+        for id in operations.iter().filter_map(Operation::id) {
+            self.learn(id.clone(), Outcome::Refused(refusal.clone()));
+        }
+        self.interest.doubt();
+        self.stale = true;
+    }
+
+    /// What became of an operation. Operations are few: beyond a thousand the lowest ids make room.
+    fn learn(&mut self, id: OperationId, outcome: Outcome) {
+        self.view.operations.insert(id, outcome);
+        if self.view.operations.len() > OPERATIONS_KEPT {
+            self.view.operations.pop_first();
+        }
+        self.stale = true;
     }
 
     /// The stream ended before these left.
     pub(super) fn never_left(&mut self, operations: &[Operation]) {
-        for task_id in launched(operations) {
+        for Launched { task_id, .. } in launched(operations) {
             let message = "the connection to the master ended before the launch was sent".to_owned();
-            self.never_started(&task_id, TaskState::Dropped, Reason::OfferGone, message);
+            self.never_started(task_id, TaskState::Dropped, Reason::OfferGone, message);
         }
     }
 

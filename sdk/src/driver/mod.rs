@@ -40,8 +40,8 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::api::Agent;
-use divvy_proto::ids::{CallId, Epoch, FrameworkId, OfferId, TaskId};
-use divvy_proto::scheduler::{CallBody, Filters, FrameworkInfo, OfferInfo, StreamError};
+use divvy_proto::ids::{CallId, Epoch, FrameworkId, InverseOfferId, TaskId, VolumeId};
+use divvy_proto::scheduler::{CallBody, FrameworkInfo, OfferInfo, StreamError};
 use divvy_proto::time::Timestamp;
 
 pub use effect::{Effect, PersistToken};
@@ -54,6 +54,11 @@ use kills::Kills;
 use link::{Link, State};
 use outbox::{Batch, Outbox};
 use questions::Questions;
+
+/// The volumes of an agent.
+fn volumes(agent: &Agent) -> BTreeSet<&VolumeId> {
+    agent.volumes.iter().map(|volume| &volume.volume.id).collect()
+}
 
 /// A scheduler with all that the protocol asks of it. See the module.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub struct Driver<S> {
     questions: Questions,
     /// Came since the last turn; used or declined at its end.
     offers: Vec<OfferInfo>,
+    /// Inverse offers that were accepted.
+    inverse_accepted: BTreeSet<InverseOfferId>,
     /// To be sent when `reconcile` has seen what they are about.
     acknowledgements: Vec<CallBody>,
     /// Tasks whose records have to be written.
@@ -77,27 +84,19 @@ pub struct Driver<S> {
     /// Whether `reconcile` is to be called at the end of the turn.
     stale: bool,
     wake_at: Option<Timestamp>,
-    /// Calls whose reply matters.
-    asked: BTreeMap<CallId, Asked>,
+    /// Calls that have not been answered.
+    asked: BTreeMap<CallId, CallBody>,
     calls: u64,
     tearing_down: bool,
     stopped: Option<StreamError>,
-}
-
-/// What a call was about, as far as its reply matters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
-    Subscribe,
-    Accept { offers: Vec<OfferId>, filters: Filters, tasks: Vec<TaskId> },
-    Kill(TaskId),
-    Teardown,
 }
 
 impl<S: Scheduler> Driver<S> {
     /// Begins with what an earlier process has stored. The first deadline is at once: it connects.
     pub fn new(config: Config, scheduler: S, restored: Restored) -> Self {
         let Restored { framework_id, tasks } = restored;
-        let view = View { connected: false, ..View::of(Timestamp(0), tasks, []) };
+        let roles = config.framework.roles.clone();
+        let view = View { connected: false, roles, ..View::of(Timestamp(0), tasks, []) };
         let killing = view.tasks().filter(|task| task.killing && task.is_live());
         let kills = Kills::of(killing.map(|task| task.id().clone()));
         Self {
@@ -111,6 +110,7 @@ impl<S: Scheduler> Driver<S> {
             kills,
             questions: Questions::default(),
             offers: Vec::new(),
+            inverse_accepted: BTreeSet::new(),
             acknowledgements: Vec::new(),
             changed: BTreeSet::new(),
             stale: true,
@@ -178,7 +178,7 @@ impl<S: Scheduler> Driver<S> {
             return None;
         }
         let subscribed = self.link.is_subscribed();
-        let work = [self.kills.next(), self.questions.next(), self.interest.next()];
+        let work = [self.kills.next(), self.questions.next(), self.interest.next(), self.outbox.next()];
         let work = work.into_iter().flatten().filter(|_| subscribed);
         work.chain(self.wake_at).chain([self.link.deadline()]).min()
     }
@@ -242,7 +242,7 @@ impl<S: Scheduler> Driver<S> {
             return;
         }
         let framework = FrameworkInfo { id: self.id.clone(), ..self.config.framework.clone() };
-        let suppressed = if self.interest.subscribe() { Vec::new() } else { framework.roles.clone() };
+        let suppressed = self.interest.subscribe();
         self.send(CallBody::Subscribe { framework, suppressed }, effects);
     }
 
@@ -292,6 +292,7 @@ impl<S: Scheduler> Driver<S> {
                 && known.attributes == agent.attributes
                 && known.resources.total == agent.resources.total
                 && known.address == agent.address
+                && volumes(known) == volumes(&agent)
         });
         self.stale |= !same;
         self.view.agents.insert(agent.id.clone(), agent);
@@ -313,7 +314,7 @@ impl<S: Scheduler> Driver<S> {
 
     /// Sends the calls whose writes are durable.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
-        for body in self.outbox.take_ready() {
+        for body in self.outbox.take_ready(self.view.now) {
             self.send(body, effects);
         }
     }
@@ -322,8 +323,9 @@ impl<S: Scheduler> Driver<S> {
         self.calls += 1;
         // The seed tells this process's calls from those of an earlier one under the same framework id.
         let Ok(id) = CallId::new(format!("{:x}-{}", self.config.seed, self.calls)) else { return };
-        if let Some(asked) = Asked::by(&body) {
-            self.asked.insert(id.clone(), asked);
+        // An acknowledgement is answered only if it was refused, and that is nobody's business.
+        if !matches!(body, CallBody::Acknowledge { .. }) {
+            self.asked.insert(id.clone(), body.clone());
         }
         effects.push(Effect::Send(divvy_proto::scheduler::Call { id, body }));
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use divvy_proto::scheduler::CallBody;
+use divvy_proto::time::Timestamp;
 
 use super::PersistToken;
 use crate::Write;
@@ -17,6 +18,9 @@ pub(super) struct Batch {
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// Calls that the master wants to be asked again later, and when. All others wait behind them.
+    deferred: Vec<CallBody>,
+    until: Option<Timestamp>,
     waiting: VecDeque<(Option<PersistToken>, Vec<CallBody>)>,
     tokens: u64,
 }
@@ -41,9 +45,24 @@ impl Outbox {
         }
     }
 
+    /// The master wants to be asked again at `time`, and not before.
+    pub(super) fn defer(&mut self, time: Timestamp, call: CallBody) {
+        self.deferred.push(call);
+        self.until = self.until.max(Some(time));
+    }
+
+    /// When what was put off may leave.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.until
+    }
+
     /// The calls that may leave now.
-    pub(super) fn take_ready(&mut self) -> Vec<CallBody> {
-        let mut ready = Vec::new();
+    pub(super) fn take_ready(&mut self, now: Timestamp) -> Vec<CallBody> {
+        if self.until.is_some_and(|time| time > now) {
+            return Vec::new();
+        }
+        self.until = None;
+        let mut ready = std::mem::take(&mut self.deferred);
         while let Some((None, _)) = self.waiting.front() {
             ready.extend(self.waiting.pop_front().into_iter().flat_map(|(_, calls)| calls));
         }
@@ -52,6 +71,9 @@ impl Outbox {
 
     /// The calls that will not leave, as their stream has ended. What is to become durable still holds back later calls.
     pub(super) fn clear_calls(&mut self) -> Vec<CallBody> {
-        self.waiting.iter_mut().flat_map(|(_, calls)| std::mem::take(calls)).collect()
+        self.until = None;
+        let deferred = std::mem::take(&mut self.deferred);
+        let waiting = self.waiting.iter_mut().flat_map(|(_, calls)| std::mem::take(calls));
+        deferred.into_iter().chain(waiting).collect()
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use divvy_proto::ids::{AgentId, Hostname, OfferId, TaskId};
+use divvy_proto::demand::OfferedDemand;
+use divvy_proto::ids::{AgentId, Hostname, InverseOfferId, OfferId, TaskId};
+use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{CallBody, DEFAULT_REFUSE, Filters, Operation};
 use divvy_proto::task::{ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
@@ -11,13 +13,14 @@ use tracing::{error, warn};
 
 use super::outbox::Batch;
 use super::{Driver, Effect, PersistToken, record};
+use crate::accept::Part;
 use crate::{Accept, Actions, Kill, Offer, Scheduler, Task, Write};
 
 /// What a turn has to deal with beside the actions.
 #[derive(Default)]
 pub(super) struct Due {
-    /// The offers of this turn, to be used or declined.
-    offers: BTreeSet<OfferId>,
+    /// The offers of this turn, to be used or declined; with the role, and the demand that each was made for.
+    offers: BTreeMap<OfferId, (RolePath, Option<OfferedDemand>)>,
     /// Of updates that `reconcile` has seen.
     acknowledgements: Vec<CallBody>,
 }
@@ -34,10 +37,14 @@ impl<S: Scheduler> Driver<S> {
         self.stale = false;
         let offers = std::mem::take(&mut self.offers);
         let due = Due {
-            offers: offers.iter().map(|offer| offer.id).collect(),
+            offers: offers
+                .iter()
+                .map(|offer| (offer.id, (offer.role.clone(), offer.demand.clone())))
+                .collect(),
             acknowledgements: std::mem::take(&mut self.acknowledgements),
         };
-        let offers = offers.into_iter().map(Offer::new).collect();
+        let principal = &self.config.framework.principal;
+        let offers = offers.into_iter().map(|offer| Offer::new(offer).by(principal.clone())).collect();
         let mut actions = self.scheduler.reconcile(&self.view, offers);
         actions.forget.extend(self.surplus(&actions.forget));
         self.wake_at = actions.wake_at.map(|time| time.max(self.view.now + SOON));
@@ -58,13 +65,16 @@ impl<S: Scheduler> Driver<S> {
             calls.extend(self.accept(accept, &mut due.offers, filters));
         }
         if !due.offers.is_empty() {
-            calls.push(CallBody::Decline { offers: due.offers.into_iter().collect(), filters });
+            calls.push(CallBody::Decline { offers: due.offers.into_keys().collect(), filters });
         }
         for kill in &actions.kills {
             self.kill(kill);
         }
         if subscribed {
             calls.extend(self.kills.due(now, &self.config));
+        }
+        if subscribed {
+            calls.extend(self.accept_inverse(&actions));
         }
         calls.extend(self.interest.change(now, &actions, subscribed));
         calls.append(&mut due.acknowledgements);
@@ -76,25 +86,64 @@ impl<S: Scheduler> Driver<S> {
     fn accept(
         &mut self,
         accept: Accept,
-        outstanding: &mut BTreeSet<OfferId>,
+        outstanding: &mut BTreeMap<OfferId, (RolePath, Option<OfferedDemand>)>,
         filters: Filters,
     ) -> Option<CallBody> {
-        let Accept { offer, agent_id, hostname, mut tasks } = accept;
-        if !outstanding.contains(&offer) {
+        let Accept { mut parts } = accept;
+        if let Some(late) = parts.iter().find(|part| !outstanding.contains_key(&part.offer)) {
+            let offer = late.offer;
             error!(%offer, "an offer is good for the call of reconcile that it is passed to, and for no later one");
             return None;
         }
-        tasks.retain(|task| self.is_new(task));
-        if tasks.is_empty() {
+        let together = parts.len() > 1;
+        let tasks = || parts.iter().flat_map(|part| &part.tasks);
+        if together && !tasks().all(|task| self.is_new(task)) {
+            return None; // all or nothing
+        }
+        for part in &mut parts {
+            part.tasks.retain(|task| together || self.is_new(task));
+        }
+        let offers: Vec<OfferId> = parts.iter().map(|part| part.offer).collect();
+        let operations: Vec<Operation> =
+            parts.into_iter().flat_map(|part| self.part(part, together, outstanding)).collect();
+        if operations.is_empty() {
             return None;
         }
-        outstanding.remove(&offer);
+        offers.iter().for_each(|offer| drop(outstanding.remove(offer)));
+        Some(CallBody::Accept { offers, operations, filters })
+    }
+
+    /// What is done with one offer of an Accept.
+    fn part(
+        &mut self,
+        part: Part,
+        together: bool,
+        outstanding: &BTreeMap<OfferId, (RolePath, Option<OfferedDemand>)>,
+    ) -> Vec<Operation> {
+        let Part { offer, agent_id, hostname, mut operations, tasks } = part;
         for info in &tasks {
             let task = launched(info.clone(), &agent_id, &hostname, self.view.now);
             self.changed.insert(info.id.clone());
             self.view.tasks.insert(info.id.clone(), task);
         }
-        Some(CallBody::Accept { offers: vec![offer], operations: vec![Operation::Launch(tasks)], filters })
+        if let Some((role, Some(demand))) = outstanding.get(&offer) {
+            let count = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+            self.interest.launched(role, &demand.shape, count.min(demand.count));
+        }
+        match (tasks.is_empty(), together) {
+            (true, _) => {}
+            (false, true) => operations.push(Operation::LaunchOn { agent_id, tasks }),
+            (false, false) => operations.push(Operation::Launch(tasks)),
+        }
+        operations
+    }
+
+    /// Says once that the scheduler sees to an inverse offer.
+    fn accept_inverse(&mut self, actions: &Actions) -> Option<CallBody> {
+        let open = |id: &&InverseOfferId| self.view.inverse.contains_key(id);
+        let mut offers: Vec<_> = actions.accept_inverse.iter().filter(open).copied().collect();
+        offers.retain(|id| self.inverse_accepted.insert(*id));
+        (!offers.is_empty()).then_some(CallBody::AcceptInverse { offers })
     }
 
     fn is_new(&self, task: &TaskInfo) -> bool {

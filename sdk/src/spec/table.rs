@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use divvy_proto::Invalid;
+use divvy_proto::ids::VolumeId;
+use divvy_proto::predicate::Predicate;
 use divvy_proto::quantity::{Bytes, Cpus};
+use divvy_proto::reservation::VolumeMount;
 use divvy_proto::task::{Artifact, Command};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +64,28 @@ pub struct TaskTable {
     /// Free: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Agents on which it may run: any. `rack == "r1" && (ssd >= 2 || !exists(slow)) && version(kernel) >= "6.1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Predicate>,
+    /// Of two tasks that could be preempted, the one with the lower number is: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Persistent volumes: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeTable>,
+}
+
+/// A persistent volume of the role. A task runs where its volumes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeTable {
+    /// Its name.
+    pub id: VolumeId,
+    /// Where the task sees it: an absolute path of a directory that exists on its agent, or a path below the sandbox.
+    pub path: String,
+    /// Without the right to write: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// A port.
@@ -193,6 +218,9 @@ impl TaskTable {
         spec.constraints = each("constraints", self.constraints, constraint)?;
         spec.kill_grace = self.kill_grace.map(|grace| duration("kill_grace", grace)).transpose()?;
         spec.labels = self.labels;
+        spec.constraint = self.constraint;
+        spec.priority = self.priority.unwrap_or_default();
+        spec.volumes = each("volumes", self.volumes, volume)?;
         Ok(spec)
     }
 }
@@ -298,6 +326,15 @@ fn artifact(table: ArtifactTable) -> Result<Artifact, Invalid> {
         }
     }
     Ok(Artifact { uri, sha256, path, extract, executable })
+}
+
+fn volume(table: VolumeTable) -> Result<VolumeMount, Invalid> {
+    let VolumeTable { id, path, read_only } = table;
+    let fine = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if path.contains('\0') || !path.strip_prefix('/').unwrap_or(&path).split('/').all(fine) {
+        return Err(Invalid::new("path", path, "a path without `..`, absolute or below the sandbox"));
+    }
+    Ok(VolumeMount { id, path, read_only })
 }
 
 fn health_spec(table: HealthTable, ports: &[PortRequest]) -> Result<HealthSpec, Invalid> {

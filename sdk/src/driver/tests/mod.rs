@@ -1,6 +1,7 @@
 //! Stories of a driver, each comparing all effects, and properties over random interleavings.
 
 mod connection;
+mod demand;
 mod launching;
 mod ownership;
 mod property;

@@ -160,15 +160,16 @@ impl World {
             assert!(task.state().is_terminal(), "{id} is forgotten as {}", task.state());
         }
         for accept in actions.accepts {
-            for info in accept.tasks {
+            for launch in accept.launches() {
+                let info = launch.task.clone();
                 let try_id = TryId::parse(&info.id).unwrap();
                 self.check_launch(&try_id);
                 assert_eq!(info.env["DIVVY_TASK_INDEX"], try_id.index.to_string());
                 assert_eq!(info.env["DIVVY_ATTEMPT"], try_id.attempt.to_string());
-                let status = status(&info.id, &accept.agent_id, self.now);
+                let status = status(&info.id, launch.agent_id, self.now);
                 let task = Task {
-                    agent_id: accept.agent_id.clone(),
-                    hostname: accept.hostname.clone(),
+                    agent_id: launch.agent_id.clone(),
+                    hostname: launch.hostname.clone(),
                     status,
                     launched_at: self.now,
                     running_since: None,

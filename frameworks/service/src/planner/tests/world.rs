@@ -273,14 +273,15 @@ impl World {
     }
 
     fn launch(&mut self, accept: Accept) {
-        for info in accept.tasks {
+        for launch in accept.launches() {
+            let info = launch.task.clone();
             assert!(self.ids.insert(info.id.clone()), "{} is launched twice", info.id);
             let at = self.now + Duration::from_millis(self.behaviour(&info).start);
             self.due.insert((at, info.id.clone()), TaskState::Running);
             let status = self.status(&info.id, TaskState::Staging, Reason::CommandExited, "");
             let task = Task {
-                agent_id: accept.agent_id.clone(),
-                hostname: accept.hostname.clone(),
+                agent_id: launch.agent_id.clone(),
+                hostname: launch.hostname.clone(),
                 status,
                 launched_at: self.now,
                 running_since: None,
