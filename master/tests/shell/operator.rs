@@ -44,7 +44,7 @@ async fn it_refuses_with_a_code_and_a_reason() {
         let refused = within("an answer", operator.kill_task(request)).await.unwrap_err();
         assert!(refused.code() == code && refused.message().starts_with(reason), "{refused:?}");
     }
-    let request = pb::WatchRequest { kinds: vec![WatchKind::Unspecified.into()] };
+    let request = pb::WatchRequest { kinds: vec![WatchKind::Unspecified.into()], since: None };
     let refused = within("an answer", operator.watch(request)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }

@@ -110,7 +110,7 @@ async fn the_operator_service_tells_the_same_and_only_what_is_asked_for() {
     let cluster = Cluster::start().await;
     let _agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
     let mut operator = OperatorClient::new(cluster.channel().await);
-    let request = pb::WatchRequest { kinds: vec![WatchKind::Frameworks.into()] };
+    let request = pb::WatchRequest { kinds: vec![WatchKind::Frameworks.into()], since: None };
     let mut changes = within("a stream", operator.watch(request)).await.unwrap().into_inner();
     let mut next = async || {
         let change = within("a change", changes.message()).await.unwrap().unwrap();
@@ -121,6 +121,23 @@ async fn the_operator_service_tells_the_same_and_only_what_is_asked_for() {
     let _framework = Framework::subscribe(&cluster, framework_info("test")).await;
     let Change::Framework(framework) = next().await else { panic!("no framework") };
     assert_eq!(framework.name, "test");
+}
+
+#[tokio::test]
+async fn a_watch_of_the_operator_service_goes_on_from_an_index() {
+    let cluster = Cluster::start().await;
+    let mut operator = OperatorClient::new(cluster.channel().await);
+    let from = |since| pb::WatchRequest { kinds: Vec::new(), since };
+    let mut live = within("a stream", operator.watch(from(None))).await.unwrap().into_inner();
+    let snapshot = within("a snapshot", live.message()).await.unwrap().unwrap();
+    let _agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
+    let first = within("a change", live.message()).await.unwrap().unwrap();
+    assert_eq!(first.index, snapshot.index + 1);
+
+    let mut back = within("a stream", operator.watch(from(Some(snapshot.index)))).await.unwrap().into_inner();
+    assert_eq!(within("a change", back.message()).await.unwrap().unwrap(), first);
+    let refused = within("a refusal", operator.watch(from(Some(5)))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange);
 }
 
 /// So large that a few dozen of its changes fill every buffer between a master and a reader.

@@ -304,6 +304,7 @@ impl TryFrom<pb::Snapshot> for api::Snapshot {
     }
 }
 
+/// Without an index, which the change does not know.
 impl From<api::Change> for pb::Change {
     fn from(change: api::Change) -> Self {
         use pb::change::Change as Wire;
@@ -319,7 +320,7 @@ impl From<api::Change> for pb::Change {
             api::Change::Role(role) => Wire::Role(role.into()),
             api::Change::Decision(decision) => Wire::Decision(decision.into()),
         };
-        Self { change: Some(change) }
+        Self { change: Some(change), index: 0 }
     }
 }
 

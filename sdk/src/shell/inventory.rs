@@ -53,7 +53,7 @@ async fn watch<S>(master: &Endpoint, messages: &mpsc::Sender<Message<S>>) -> Res
     let broken = |why: String, useful| Broken { why, useful };
     let channel = master.connect().await.map_err(|error| broken(cause(&error), useful))?;
     let mut client = OperatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
-    let request = WatchRequest { kinds: vec![WatchKind::Agents.into()] };
+    let request = WatchRequest { kinds: vec![WatchKind::Agents.into()], since: None };
     let changes = client.watch(request).await;
     let mut changes = changes.map_err(|status| broken(status.message().to_owned(), useful))?.into_inner();
     loop {

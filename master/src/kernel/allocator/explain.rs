@@ -292,17 +292,19 @@ impl Allocator {
         stage.near(lack, agent);
     }
 
-    /// What an agent lacks for a shape in what the client could have there now: dimension, wanted, there.
+    /// What an agent lacks for a shape in what the client could have there, now or `ever`: dimension, wanted, there.
     pub(in crate::kernel) fn lacks(
         &self,
         client: ClientIx,
         shape: &DemandShape,
         agent: AgentIx,
+        ever: bool,
     ) -> Vec<(String, i128, i128)> {
-        let wants = wanted(shape);
-        let free = free(&self.slots[agent.0], &self.clients[client.0].role);
-        let lacks = lack_of(&wants, &free);
-        lacks.iter().map(|(name, _)| (name.to_owned(), wants.get(name), free.get(name))).collect()
+        let (wants, slot) = (wanted(shape), &self.slots[agent.0]);
+        let from = if ever { &slot.total } else { &slot.available };
+        let there = of_role(from, &self.clients[client.0].role);
+        let lacks = lack_of(&wants, &there);
+        lacks.iter().map(|(name, _)| (name.to_owned(), wants.get(name), there.get(name))).collect()
     }
 
     /// A role's siblings and itself, those that want something, in fair order.

@@ -113,7 +113,9 @@ impl Kernel {
         stage: &Counted<'_>,
     ) -> Option<Nearest> {
         let shape = waiting.shape.as_deref();
-        let lacks = shape.map(|shape| self.allocator.lacks(waiting.client, shape, agent)).unwrap_or_default();
+        let ever = matches!(stage.cause, Cause::TooSmall(_));
+        let lacks = shape.map(|shape| self.allocator.lacks(waiting.client, shape, agent, ever));
+        let lacks = lacks.unwrap_or_default();
         let missing = lacks.into_iter().map(|(dimension, wanted, available)| Shortage {
             wanted: words::amount(&dimension, wanted),
             available: words::amount(&dimension, available),

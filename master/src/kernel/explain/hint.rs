@@ -30,74 +30,35 @@ impl Kernel {
 
     fn about_nearest(&self, now: Timestamp, funnel: &Funnel, nearest: &Nearest) -> String {
         let host = &nearest.hostname;
-        let role = &funnel.role;
         match &nearest.reason {
             None => String::new(),
-            Some(Exclusion::NotActive) => "Bring the agents back: none is connected.".to_owned(),
+            Some(Exclusion::NotActive) => "Bring the agents back: none of them is connected.".to_owned(),
             Some(Exclusion::Draining) => {
                 format!("`divvy reactivate {}` ends the drain of {host}.", nearest.agent_id)
             }
             Some(Exclusion::Constraint { clause }) => {
-                let lacks = match nearest.missing.is_empty() {
-                    true => String::new(),
-                    false => format!(", and lack {}", self.lacking(nearest)),
-                };
-                format!("Relax `{clause}`, or add agents of which it is true; {host} would do{lacks}.")
-                    .replace("would do, and lack", "would be nearest, and lacks")
+                format!("Relax `{clause}`, or add agents of which it is true: {}.", would_do(nearest))
             }
             Some(Exclusion::Filter { until }) => format!(
-                "{} has refused {host}, which has enough: it is asked again in {}, or at once after a Revive.",
+                "{host} has enough, but {} has refused it: it is asked again in {}, or at once after a Revive.",
                 funnel.framework,
                 words::until(now, *until)
             ),
             Some(Exclusion::Reservation { roles }) => format!(
-                "Ask in the role {}, undo the reservation (`divvy unreserve`), or add agents.",
+                "Ask in the role {}, take the reservation away (`divvy unreserve`), or add agents.",
                 words::list(roles)
             ),
-            Some(Exclusion::TooSmall { dimension, .. }) => format!(
-                "No agent is large enough: ask for less {dimension}, or add larger agents; {host} comes nearest, and \
-                 lacks {}.",
-                self.lacking(nearest)
-            ),
+            Some(Exclusion::TooSmall { dimension, .. }) => {
+                format!("{}: ask for less {dimension}, or add larger agents.", has(nearest, "comes nearest, and has"))
+            }
             Some(Exclusion::HeldByOthers { dimension, holders, .. }) => {
-                self.about_held(funnel, nearest, dimension, holders)
+                about_held(funnel, nearest, dimension, holders)
             }
             Some(Exclusion::HeldForWaiting { framework }) => {
-                format!("Wait: {host} is kept for {framework}, whose demand is older; then it is {role}'s turn again.")
+                format!("Wait: {host} is kept for {framework}, whose demand is older.")
             }
             Some(Exclusion::Limit { role, dimension }) => self.about_limit(funnel, role, dimension),
             Some(Exclusion::Headroom { roles }) => self.about_headroom(roles),
-        }
-    }
-
-    fn about_held(&self, funnel: &Funnel, nearest: &Nearest, dimension: &str, holders: &[String]) -> String {
-        let wait = match holders.first() {
-            Some(holder) if *holder == funnel.framework => format!("wait until {holder} ends work of its own"),
-            Some(holder) => format!("wait for {holder}, or give {} a guarantee", funnel.role),
-            None => "wait".to_owned(),
-        };
-        match funnel.shape.is_some() {
-            true => format!(
-                "Ask for less {dimension} ({} lacks {}), {wait}, or add agents.",
-                nearest.hostname,
-                self.lacking(nearest)
-            ),
-            false => format!("Everything is in use: {wait}, or add agents."),
-        }
-    }
-
-    fn lacking(&self, nearest: &Nearest) -> String {
-        let lacks: Vec<String> = nearest
-            .missing
-            .iter()
-            .map(|shortage| {
-                let has = words::named(&shortage.dimension, &shortage.available);
-                format!("{} of {}", has, shortage.wanted)
-            })
-            .collect();
-        match lacks.as_slice() {
-            [] => "what it takes".to_owned(),
-            lacks => format!("some: it has {}", words::list(lacks)),
         }
     }
 
@@ -125,5 +86,39 @@ impl Kernel {
              agents.",
             unmet.join(", ")
         )
+    }
+}
+
+/// `host-3 comes nearest, and has 2 of 4 cpus`.
+fn has(nearest: &Nearest, how: &str) -> String {
+    let lacks = nearest.missing.iter().map(|shortage| {
+        format!("{} of {} {}", shortage.available, shortage.wanted, shortage.dimension)
+    });
+    let lacks: Vec<String> = lacks.collect();
+    match lacks.is_empty() {
+        true => format!("{} comes nearest", nearest.hostname),
+        false => format!("{} {how} {}", nearest.hostname, words::list(&lacks)),
+    }
+}
+
+fn would_do(nearest: &Nearest) -> String {
+    match nearest.missing.is_empty() {
+        true => format!("{} would do", nearest.hostname),
+        false => has(nearest, "would come nearest, but has only"),
+    }
+}
+
+fn about_held(funnel: &Funnel, nearest: &Nearest, dimension: &str, holders: &[String]) -> String {
+    let wait = match holders.first() {
+        Some(holder) if *holder == funnel.framework => format!("wait until {holder} ends work of its own"),
+        Some(holder) => format!("wait for {holder}, give {} a guarantee", funnel.role),
+        None => "wait".to_owned(),
+    };
+    match funnel.shape.is_some() {
+        true => format!(
+            "{} free: ask for less {dimension}, {wait}, or add agents.",
+            has(nearest, "comes nearest, with")
+        ),
+        false => format!("Everything is in use: {wait}, or add agents."),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use divvy_proto::amounts::{Amounts, PORTS};
+use divvy_proto::amounts::Amounts;
 use divvy_proto::api::{Exclusion, Funnel, RoleStanding, Stage};
 use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
@@ -154,12 +154,4 @@ pub(super) fn standing(standing: &RoleStanding) -> String {
     };
     let share = role.dominant_share * 100.0;
     format!("{} {place} with a share of {share:.1}%{unmet}.", role.path)
-}
-
-/// `4 cpus` or `3 ports` or `1GiB mem`.
-pub(super) fn named(dimension: &str, text: &str) -> String {
-    match dimension {
-        PORTS => format!("{text} ports"),
-        _ => format!("{text} {dimension}"),
-    }
 }

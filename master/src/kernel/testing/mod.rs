@@ -11,6 +11,7 @@ use std::time::Duration;
 use divvy_proto::agent::{AgentInfo, AgentMessage};
 use divvy_proto::api::Change;
 use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, UpdateId};
+use divvy_proto::resources::Resources;
 use divvy_proto::scheduler::{Call, CallBody, Filters, Operation};
 use divvy_proto::task::{AgentTask, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
@@ -18,14 +19,19 @@ use divvy_proto::time::Timestamp;
 use super::*;
 
 mod checks;
+mod owning;
 mod peers;
 mod show;
 
+pub(super) use owning::*;
 pub(super) use peers::{TestAgent, TestFramework, framework_info, status, task};
 
 pub(super) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
+
+/// When every cluster begins.
+pub(super) const START: Timestamp = Timestamp(1_000_000_000_000);
 
 pub(super) const NO_FILTER: Filters = Filters { refuse: Duration::ZERO };
 
@@ -66,7 +72,7 @@ impl Cluster {
     pub(super) fn with(config: Config) -> Self {
         Self {
             kernel: Kernel::new(config),
-            now: Timestamp(1_000_000_000_000),
+            now: START,
             agents: Vec::new(),
             frameworks: Vec::new(),
             registry: Vec::new(),
@@ -87,9 +93,14 @@ impl Cluster {
 
     /// A new agent with these resources.
     pub(super) fn agent(&mut self, resources: &str) -> AgentHandle {
+        self.agent_that(resources, |_| {})
+    }
+
+    /// A new agent that is special in some way.
+    pub(super) fn agent_that(&mut self, resources: &str, is: impl FnOnce(&mut AgentInfo)) -> AgentHandle {
         let handle = AgentHandle(self.agents.len());
         let hostname = format!("host-{}", handle.0).parse().unwrap();
-        let info = AgentInfo {
+        let mut info = AgentInfo {
             id: None,
             hostname,
             url: format!("http://host-{}:5051", handle.0),
@@ -100,9 +111,25 @@ impl Cluster {
             reserved: Vec::new(),
             revocable: Default::default(),
         };
-        self.agents.push(TestAgent { info, link: None, silent: false, tasks: BTreeMap::new() });
+        is(&mut info);
+        self.agents.push(TestAgent { info, link: None, silent: false, tasks: BTreeMap::new(), volumes: Vec::new() });
         self.connect(handle);
         handle
+    }
+
+    /// New agents that are admitted in one turn.
+    pub(super) fn agents_together(&mut self, resources: Vec<Resources>) -> Vec<AgentHandle> {
+        self.store_is_slow = true;
+        let agents = resources.iter().map(|resources| self.agent(&resources.to_string())).collect();
+        self.store_is_slow = false;
+        let stored: Vec<_> = self.unanswered.drain(..).collect();
+        let mut inputs = Vec::new();
+        for (token, changes) in stored {
+            self.registry.extend(changes);
+            inputs.push(Input::Persisted(token));
+        }
+        self.feed_together(inputs);
+        agents
     }
 
     /// The agent opens a stream and registers with all that it runs.
@@ -146,6 +173,21 @@ impl Cluster {
         let (framework_id, status) = (task.framework_id.clone(), task.status.clone());
         self.agent_says(agent, AgentMessage::Update { framework_id, status });
         update_id
+    }
+
+    /// A task that was told to end has ended, and its framework takes note of it.
+    pub(super) fn killed(&mut self, agent: AgentHandle, framework: FrameworkHandle, task: &str) {
+        self.updates += 1;
+        let update_id: UpdateId = format!("u{}", self.updates).parse().unwrap();
+        let this = &mut self.agents[agent.0];
+        let id = this.info.id.clone();
+        let known = this.tasks.values_mut().find(|known| known.info.id.as_str() == task).unwrap();
+        let (reason, state) = (divvy_proto::task::Reason::KillRequested, TaskState::Killed);
+        let status = status(&known.info.id, id, state, self.now);
+        known.status = TaskStatus { update_id: Some(update_id.clone()), reason, ..status };
+        let (framework_id, status) = (known.framework_id.clone(), known.status.clone());
+        self.agent_says(agent, AgentMessage::Update { framework_id, status });
+        self.acknowledge(framework, agent, task, &update_id);
     }
 
     pub(super) fn agent_says(&mut self, agent: AgentHandle, message: AgentMessage) {
@@ -261,6 +303,16 @@ impl Cluster {
         self.feed(Input::Operator { request: RequestId(1), body });
     }
 
+    pub(super) fn drain(&mut self, agent: AgentHandle, within: Option<Duration>, then_gone: bool) {
+        let agent_id = self.agent_id(agent);
+        self.operator(OperatorRequest::Drain { agent_id, within, then_gone });
+    }
+
+    /// What an operator sees of an agent.
+    pub(super) fn shown(&self, agent: AgentHandle) -> divvy_proto::api::Agent {
+        self.kernel.agent(&self.agent_id(agent)).unwrap()
+    }
+
     pub(super) fn held(&self, framework: FrameworkHandle) -> Vec<OfferId> {
         self.frameworks[framework.0].offers.keys().copied().collect()
     }
@@ -350,7 +402,11 @@ impl Cluster {
     }
 
     pub(super) fn feed(&mut self, input: Input) {
-        let mut inputs = vec![input];
+        self.feed_together(vec![input]);
+    }
+
+    /// All of these in one turn.
+    pub(super) fn feed_together(&mut self, mut inputs: Vec<Input>) {
         while !inputs.is_empty() {
             let mut effects = Vec::new();
             for input in inputs.drain(..) {

@@ -102,26 +102,33 @@ impl pb::operator_server::Operator for Service {
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
-        let wanted = Wanted::new(request.into_inner().kinds())?;
-        let (snapshot, subscription) = self.api.snapshot().await?;
-        let first = wanted.filter(Change::Snapshot(Box::new(snapshot)));
-        let later = later(subscription).filter_map(move |change| {
-            std::future::ready(match change {
-                Ok(change) => wanted.filter(change).map(Ok),
-                Err(status) => Some(Err(status)),
-            })
-        });
-        let stream = futures::stream::iter(first.map(Ok)).chain(later);
-        let stream = stream.map(|change| change.map(pb::Change::from));
+        let request = request.into_inner();
+        let wanted = Wanted::new(request.kinds())?;
+        let (first, subscription) = match request.since {
+            Some(since) => {
+                let resumed = self.api.kernel.resume(since).await?;
+                (None, resumed.map_err(|why| Status::out_of_range(why.to_string()))?)
+            }
+            None => {
+                let (snapshot, subscription) = self.api.snapshot().await?;
+                let snapshot = Change::Snapshot(Box::new(snapshot));
+                (Some(Ok((subscription.last(), snapshot))), subscription)
+            }
+        };
+        let changes = futures::stream::iter(first).chain(later(subscription));
+        let stream = changes.filter_map(move |change| std::future::ready(wanted.message(change)));
         Ok(Response::new(Box::pin(stream.take_until(self.api.stop.clone().cancelled_owned()))))
     }
 }
 
+/// A change and its index.
+type Next = Result<(u64, Change), Status>;
+
 /// Every change from now on, until the reader lags.
-fn later(subscription: Subscription) -> impl Stream<Item = Result<Change, Status>> {
+fn later(subscription: Subscription) -> impl Stream<Item = Next> {
     futures::stream::unfold(subscription, async |mut subscription| {
         let next = subscription.next().await?;
-        let next = next.map(|numbered| numbered.change.clone());
+        let next = next.map(|numbered| (numbered.index, numbered.change.clone()));
         Some((next.map_err(|fell_behind| Status::resource_exhausted(fell_behind.to_string())), subscription))
     })
 }
@@ -152,6 +159,17 @@ impl Wanted {
             roles: wants(WatchKind::Roles),
             decisions: wants(WatchKind::Decisions),
         })
+    }
+
+    /// What the reader is told, if this was asked for.
+    fn message(self, next: Next) -> Option<Result<pb::Change, Status>> {
+        match next {
+            Ok((index, change)) => {
+                let change = self.filter(change)?;
+                Some(Ok(pb::Change { index, ..change.into() }))
+            }
+            Err(status) => Some(Err(status)),
+        }
     }
 
     /// The change, without what was not asked for.
