@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod life;
 mod operator;
+mod policy;
 mod proxy;
 mod restart;
 mod watch;
