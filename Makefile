@@ -1,5 +1,5 @@
 # The two commands are `make run` and `make test`; both install what they need on a fresh Debian machine.
-.PHONY: run test build dashboard deps test-deps check bench audit clean help
+.PHONY: run test build dashboard deps test-deps check bench bench-compare audit clean help
 
 CARGO ?= cargo
 # What `make run` needs beside Rust; Node comes only where there is none.
@@ -35,7 +35,14 @@ master/dashboard/dist/index.html: $(shell find master/dashboard -path '*/node_mo
 	touch $@
 
 bench: deps test-deps ## Measure, beside peers; prints tables and writes target/bench/*.json.
-	$(CARGO) bench --bench launch --bench wire
+	$(CARGO) bench --bench allocator --bench launch --bench wire
+
+bench-compare: ## Measure the allocator as it was at the commit BASE, then as it is here, and compare: BASE=HEAD~10.
+	@test -n "$(BASE)" || { echo "which commit? make bench-compare BASE=HEAD~10"; exit 1; }
+	git worktree add --force --detach target/bench-base $(BASE)
+	cd target/bench-base && CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) bench --bench allocator -- $(ARGS)
+	$(CARGO) bench --bench allocator -- --compare $(CURDIR)/target/bench-base/target/bench/allocator.json $(ARGS)
+	git worktree remove --force target/bench-base
 
 audit: ## Check licences and sources of the dependencies.
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

@@ -1,0 +1,103 @@
+//! What Apache Mesos's allocator needs for the same steps: processor time in milliseconds, medians, of the unmodified sources
+//! (2024 head, -O3) built and measured on another two-core machine of the same kind. Each scenario here re-creates one of its
+//! benchmarks.
+//!
+//! Not here: anything that was measured in this run.
+
+use crate::figures::{Size, size};
+
+/// Milliseconds of processor time of a step.
+type Figure = (&'static str, Size, &'static str, f64);
+
+const FIGURES: &[Figure] = &[
+    ("Cycle", size(1000, 1, 1), "recover", 16.6),
+    ("Cycle", size(1000, 1, 1), "allocate", 15.4),
+    ("Cycle", size(1000, 1, 1), "add one agent", 0.1),
+    ("Cycle", size(1000, 1000, 100), "add frameworks", 293.0),
+    ("Cycle", size(1000, 1000, 100), "first allocation", 26.3),
+    ("Cycle", size(1000, 1000, 100), "recover", 19.4),
+    ("Cycle", size(1000, 1000, 100), "allocate", 26.1),
+    ("Cycle", size(1000, 1000, 100), "decline", 33.6),
+    ("Cycle", size(1000, 1000, 100), "allocate what others declined", 28.0),
+    ("Cycle", size(1000, 1000, 100), "add one agent", 0.3),
+    ("Cycle nested", size(1000, 1000, 100), "add frameworks", 271.0),
+    ("Cycle nested", size(1000, 1000, 100), "first allocation", 29.2),
+    ("Cycle nested", size(1000, 1000, 100), "recover", 22.7),
+    ("Cycle nested", size(1000, 1000, 100), "allocate", 25.3),
+    ("Cycle nested", size(1000, 1000, 100), "decline", 33.1),
+    ("Cycle nested", size(1000, 1000, 100), "allocate what others declined", 26.2),
+    ("Cycle nested", size(1000, 1000, 100), "add one agent", 0.3),
+    ("Cycle", size(1000, 1000, 1000), "add frameworks", 1326.0),
+    ("Cycle", size(1000, 1000, 1000), "first allocation", 86.8),
+    ("Cycle", size(1000, 1000, 1000), "recover", 24.5),
+    ("Cycle", size(1000, 1000, 1000), "allocate", 90.0),
+    ("Cycle", size(1000, 1000, 1000), "decline", 37.4),
+    ("Cycle", size(1000, 1000, 1000), "allocate what others declined", 88.6),
+    ("Cycle", size(1000, 1000, 1000), "add one agent", 2.6),
+    ("Cycle", size(10_000, 1, 1), "add agents", 121.0),
+    ("Cycle", size(10_000, 1, 1), "add frameworks", 29.9),
+    ("Cycle", size(10_000, 1, 1), "first allocation", 237.0),
+    ("Cycle", size(10_000, 1, 1), "recover", 217.0),
+    ("Cycle", size(10_000, 1, 1), "allocate", 231.0),
+    ("Cycle", size(10_000, 1, 1), "decline", 331.0),
+    ("Cycle", size(10_000, 1, 1), "allocate what others declined", 106.0),
+    ("Cycle", size(10_000, 1, 1), "add one agent", 1.6),
+    ("Cycle", size(10_000, 1000, 100), "add frameworks", 5027.0),
+    ("Cycle", size(10_000, 1000, 100), "first allocation", 318.0),
+    ("Cycle", size(10_000, 1000, 100), "recover", 221.0),
+    ("Cycle", size(10_000, 1000, 100), "allocate", 290.0),
+    ("Cycle", size(10_000, 1000, 100), "decline", 286.0),
+    ("Cycle", size(10_000, 1000, 100), "allocate what others declined", 272.0),
+    ("Cycle", size(10_000, 1000, 100), "add one agent", 1.0),
+    ("Cycle nested", size(10_000, 1000, 100), "add frameworks", 4659.0),
+    ("Cycle nested", size(10_000, 1000, 100), "first allocation", 300.0),
+    ("Cycle nested", size(10_000, 1000, 100), "recover", 235.0),
+    ("Cycle nested", size(10_000, 1000, 100), "allocate", 268.0),
+    ("Cycle nested", size(10_000, 1000, 100), "decline", 316.0),
+    ("Cycle nested", size(10_000, 1000, 100), "allocate what others declined", 249.0),
+    ("Cycle nested", size(10_000, 1000, 100), "add one agent", 0.8),
+    ("Cycle", size(10_000, 1000, 1000), "add frameworks", 34_173.0),
+    ("Cycle", size(10_000, 1000, 1000), "first allocation", 836.0),
+    ("Cycle", size(10_000, 1000, 1000), "recover", 200.0),
+    ("Cycle", size(10_000, 1000, 1000), "allocate", 819.0),
+    ("Cycle", size(10_000, 1000, 1000), "decline", 282.0),
+    ("Cycle", size(10_000, 1000, 1000), "allocate what others declined", 775.0),
+    ("Cycle", size(10_000, 1000, 1000), "add one agent", 3.5),
+    ("AddAndUpdateAgent", size(1000, 1, 1), "add agents", 75.2),
+    ("AddAndUpdateAgent", size(1000, 1, 1), "update agents", 43.1),
+    ("AddAndUpdateAgent", size(1000, 1000, 1), "add agents", 69.6),
+    ("AddAndUpdateAgent", size(1000, 1000, 1), "update agents", 50.2),
+    ("AddAndUpdateAgent", size(10_000, 1000, 1), "add agents", 734.0),
+    ("AddAndUpdateAgent", size(10_000, 1000, 1), "update agents", 572.0),
+    ("AddAndUpdateAgent", size(50_000, 1000, 1), "add agents", 3950.0),
+    ("AddAndUpdateAgent", size(50_000, 1000, 1), "update agents", 3061.0),
+    ("DeclineOffers", size(1000, 1, 1), "allocate", 7.4),
+    ("DeclineOffers", size(1000, 1000, 1), "allocate", 53.4),
+    ("DeclineOffers", size(10_000, 1000, 1), "allocate", 622.0),
+    ("DeclineOffers", size(50_000, 1000, 1), "allocate", 3279.0),
+    ("SuppressOffers", size(1000, 1000, 1), "allocate, 20% suppressed", 44.5),
+    ("SuppressOffers", size(1000, 1000, 1), "allocate, 80% suppressed", 34.3),
+    ("SuppressOffers", size(10_000, 1000, 1), "allocate, 20% suppressed", 572.0),
+    ("SuppressOffers", size(10_000, 1000, 1), "allocate, 80% suppressed", 478.0),
+    ("SuppressOffers", size(50_000, 1000, 1), "allocate, 20% suppressed", 2548.0),
+    ("SuppressOffers", size(50_000, 1000, 1), "allocate, 80% suppressed", 2185.0),
+    ("AllocatorBacklog", size(10_000, 1000, 1), "revive everybody", 3232.0),
+    ("LargeAndSmallQuota", size(30, 30, 30), "first cycle", 1.8),
+    ("LargeAndSmallQuota", size(30, 30, 30), "idle cycle", 0.5),
+    ("LargeAndSmallQuota", size(300, 300, 300), "first cycle", 86.0),
+    ("LargeAndSmallQuota", size(300, 300, 300), "idle cycle", 57.0),
+    ("LargeAndSmallQuota", size(3000, 3000, 3000), "first cycle", 14_677.0),
+    ("LargeAndSmallQuota", size(3000, 3000, 3000), "idle cycle", 11_146.0),
+    ("NonQuotaVsQuota", size(200, 200, 100), "first cycle, no quota", 4.9),
+    ("NonQuotaVsQuota", size(200, 200, 100), "first cycle, quota", 10.5),
+    ("NonQuotaVsQuota", size(2000, 2000, 1000), "first cycle, no quota", 162.0),
+    ("NonQuotaVsQuota", size(2000, 2000, 1000), "idle cycle, no quota", 104.0),
+    ("NonQuotaVsQuota", size(2000, 2000, 1000), "first cycle, quota", 151.0),
+    ("NonQuotaVsQuota", size(2000, 2000, 1000), "idle cycle, quota", 46.0),
+];
+
+/// What Mesos needs for this step, if it was measured at this size.
+pub fn cpu_us(scenario: &str, size: Size, step: &str) -> Option<f64> {
+    let is_it = |figure: &&Figure| (figure.0, figure.1, figure.2) == (scenario, size, step);
+    FIGURES.iter().find(is_it).map(|(.., millis)| millis * 1e3)
+}
