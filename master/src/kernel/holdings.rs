@@ -100,6 +100,14 @@ impl Change {
         Self { takes: Charge::new(), gives, volume: OfVolume::Remove(volume.id.clone()) }
     }
 
+    /// The volume that it ends.
+    pub(super) fn ends(&self) -> Option<&VolumeId> {
+        match &self.volume {
+            OfVolume::Remove(id) => Some(id),
+            OfVolume::Nothing | OfVolume::Put(_) => None,
+        }
+    }
+
     pub(super) fn resize(volume: &Volume, size: Bytes) -> Self {
         let more = |from: Bytes, to: Bytes| {
             let by = Bytes::from_bytes(to.bytes().saturating_sub(from.bytes()).max(0)).unwrap_or_default();

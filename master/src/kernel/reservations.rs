@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::api::{self, AgentState};
-use divvy_proto::ids::{AgentId, VolumeId};
+use divvy_proto::ids::{AgentId, OfferId, VolumeId};
 use divvy_proto::quantity::Bytes;
 use divvy_proto::reservation::{Reservation, Reserved, Volume};
 use divvy_proto::resources::Resources;
@@ -239,6 +239,7 @@ impl Kernel {
         };
         let (takes, gives) = (all(|change| &change.takes), all(|change| &change.gives));
         self.free_up(id, &takes, out)?;
+        changes.iter().filter_map(Change::ends).for_each(|volume| self.rescind_offers_with(id, volume, out));
         let Some(agent) = self.agents.get_mut(id) else { return Ok(()) };
         let mut holdings = agent.owned.holdings.clone();
         for change in &changes {
@@ -285,6 +286,17 @@ impl Kernel {
         Ok(())
     }
 
+    /// Takes back the offers that speak of a volume.
+    fn rescind_offers_with(&mut self, id: &AgentId, volume: &VolumeId, out: &mut Effects) {
+        let Some(agent) = self.agents.get(id) else { return };
+        let owner = agent.owned.holdings.volumes.get(volume).and_then(Volume::owner);
+        let speaks_of_it = |offer: &&OfferId| {
+            self.offers.get(offer).is_some_and(|offer| owner.is_some_and(|owner| owner.contains(&offer.role)))
+        };
+        let offers: Vec<OfferId> = agent.offers.iter().filter(speaks_of_it).copied().collect();
+        offers.into_iter().for_each(|offer| self.rescind_offer(offer, out));
+    }
+
     /// Whose tasks hold some of it: ends an error.
     fn holders(&self, agent: &Agent, wanted: &Charge) -> String {
         let holds = |key: &&TaskKey| {
@@ -323,6 +335,7 @@ impl Kernel {
         self.sync_total(id);
         self.volumes_are_stored(id, volumes, out);
         out.push(Effect::Answer { request, result: Ok(()) });
+        self.forget_surplus(out);
     }
 
     /// The agent is to have these volumes from here on.
@@ -402,11 +415,12 @@ impl Kernel {
     pub(super) fn check_owned(&self) -> Result<(), String> {
         for (id, agent) in &self.agents {
             let slot = self.allocator.slot(agent.slot);
+            // What one that is coming back says of itself counts once it is back.
             let division = agent.owned.holdings.divide(&agent.info);
-            if slot.total != division.total.saturating_sub(&agent.owned.in_limbo()) {
+            if agent.link.is_some() && slot.total != division.total.saturating_sub(&agent.owned.in_limbo()) {
                 return Err(format!("{id}: what can be given is not what the reservations leave"));
             }
-            if self.too_small.contains(id) == division.missing.is_empty() {
+            if self.too_small.contains(id) == agent.owned.missing.is_empty() {
                 return Err(format!("{id}: it is not known that it has too little, or it has enough"));
             }
             for volume in agent.owned.holdings.volumes.keys() {
@@ -420,7 +434,8 @@ impl Kernel {
 
     /// Volumes of the role, or one above it, that no task uses.
     pub(super) fn volumes_for(&self, id: &AgentId, role: &RolePath) -> Vec<Volume> {
-        let volumes = self.agents.get(id).into_iter().flat_map(|agent| &agent.owned.volumes);
+        let Some(agent) = self.agents.get(id) else { return Vec::new() };
+        let volumes = agent.owned.volumes.iter().filter_map(|volume| agent.owned.volume(&volume.id));
         let is_theirs = |volume: &&Volume| volume.owner().is_some_and(|owner| owner.contains(role));
         let is_free = |volume: &&Volume| self.users_of(id, &volume.id).is_empty();
         volumes.filter(is_theirs).filter(is_free).cloned().collect()

@@ -266,6 +266,7 @@ fn fault(refusal: &Refusal) -> (TaskState, Reason) {
         Refusal::OfferGone(_)
         | Refusal::SeveralAgents
         | Refusal::OverLimit { .. }
+        | Refusal::UnknownVolume(_)
         | Refusal::VolumeInUse(_) => (TaskState::Dropped, Reason::OfferGone),
         _ => (TaskState::Error, Reason::TaskInvalid),
     }

@@ -12,7 +12,7 @@ use divvy_proto::agent::{AgentInfo, AgentMessage};
 use divvy_proto::api::Change;
 use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, UpdateId};
 use divvy_proto::resources::Resources;
-use divvy_proto::scheduler::{Call, CallBody, Filters, Operation};
+use divvy_proto::scheduler::{Call, CallBody, Filters, FrameworkInfo, OfferInfo, Operation};
 use divvy_proto::task::{AgentTask, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 
@@ -202,8 +202,19 @@ impl Cluster {
     }
 
     pub(super) fn framework_in(&mut self, name: &str, roles: &[&str]) -> FrameworkHandle {
+        self.framework_that(name, roles, |_| {})
+    }
+
+    /// A framework that is special in some way.
+    pub(super) fn framework_that(
+        &mut self,
+        name: &str,
+        roles: &[&str],
+        is: impl FnOnce(&mut FrameworkInfo),
+    ) -> FrameworkHandle {
         let handle = FrameworkHandle(self.frameworks.len());
-        let info = framework_info(name, roles);
+        let mut info = framework_info(name, roles);
+        is(&mut info);
         self.frameworks.push(TestFramework {
             info,
             link: None,
@@ -317,6 +328,11 @@ impl Cluster {
         self.frameworks[framework.0].offers.keys().copied().collect()
     }
 
+    /// What the framework holds, as it believes.
+    pub(super) fn offers_of(&self, framework: FrameworkHandle) -> Vec<OfferInfo> {
+        self.frameworks[framework.0].offers.values().cloned().collect()
+    }
+
     /// The agent's id, if it was ever told it.
     pub(super) fn agents_id(&self, agent: AgentHandle) -> Option<AgentId> {
         self.agents[agent.0].info.id.clone()
@@ -328,6 +344,13 @@ impl Cluster {
 
     pub(super) fn resize(&mut self, agent: AgentHandle, resources: &str) {
         self.agents[agent.0].info.resources = resources.parse().unwrap();
+    }
+
+    /// The agent comes back as another.
+    pub(super) fn change(&mut self, agent: AgentHandle, change: impl FnOnce(&mut AgentInfo)) {
+        self.disconnect(agent);
+        change(&mut self.agents[agent.0].info);
+        self.connect(agent);
     }
 
     pub(super) fn lose_tasks(&mut self, agent: AgentHandle) {

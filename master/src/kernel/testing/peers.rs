@@ -22,6 +22,8 @@ pub(in crate::kernel) struct TestAgent {
     /// It reads and says nothing.
     pub(in crate::kernel) silent: bool,
     pub(in crate::kernel) tasks: BTreeMap<(FrameworkId, TaskId), AgentTask>,
+    /// What it was last told to have.
+    pub(in crate::kernel) volumes: Vec<divvy_proto::Volume>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +40,7 @@ impl TestAgent {
         match message {
             MasterMessage::Registered { agent_id, .. } => self.info.id = Some(agent_id),
             MasterMessage::Ping => return Some(AgentMessage::Pong),
-            MasterMessage::Volumes(_) => {}
+            MasterMessage::Volumes(volumes) => self.volumes = volumes,
             MasterMessage::Launch { framework_id, task, allocation, .. } => {
                 let status = status(&task.id, self.info.id.clone(), TaskState::Staging, now);
                 let key = (framework_id.clone(), task.id.clone());

@@ -3,9 +3,10 @@
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::scheduler::{Event, InverseOffer, OfferInfo, Outcome};
 use divvy_proto::task::TaskStatus;
+use divvy_proto::{Reservation, Reserved, Volume};
 
 use super::{Cluster, START};
-use crate::kernel::{Absence, Effect, LinkId, RegistryChange};
+use crate::kernel::{Absence, Effect, LinkId, RegistryChange, TaskIdBucket, UsedTaskIds};
 
 impl Cluster {
     fn name(&self, link: LinkId) -> String {
@@ -18,12 +19,22 @@ impl Cluster {
         }
     }
 
+    fn has_no_volumes(&self, link: LinkId) -> bool {
+        self.agents.iter().any(|agent| agent.link == Some(link) && agent.volumes.is_empty())
+    }
+
     pub(super) fn tell_story(&mut self, effect: &Effect) {
         let line = match effect {
             Effect::Changed(_) => return,
             Effect::ToAgent { message: MasterMessage::Ping, .. }
             | Effect::ToFramework { event: Event::Heartbeat, .. }
                 if !self.with_heartbeats =>
+            {
+                return;
+            }
+            // That there are still none is no news.
+            Effect::ToAgent { link, message: MasterMessage::Volumes(volumes) }
+                if volumes.is_empty() && self.has_no_volumes(*link) =>
             {
                 return;
             }
@@ -58,7 +69,8 @@ fn show_record(change: &RegistryChange) -> String {
             format!("weight {} of {role}", weight.unwrap_or_default())
         }
         RegistryChange::PutReservations { agent, reserved, volumes } => {
-            format!("{agent} reserves {} parts, {} volumes", reserved.len(), volumes.len())
+            let (reserved, volumes) = (show_all(reserved, show_reserved), show_all(volumes, show_volume));
+            format!("{agent} reserves [{reserved}], volumes [{volumes}]")
         }
         RegistryChange::PutDrain { agent, deactivated, drain } => match (drain, deactivated) {
             (Some(drain), _) if drain.drained => format!("{agent} drained"),
@@ -67,9 +79,26 @@ fn show_record(change: &RegistryChange) -> String {
             (None, false) => format!("{agent} offered again"),
         },
         RegistryChange::PutMaintenance { windows } => format!("{} windows of maintenance", windows.len()),
-        RegistryChange::PutTaskIds { framework, bucket, .. } => format!("{framework} used {bucket:?}"),
+        RegistryChange::PutTaskIds { framework, bucket, ids } => {
+            format!("{framework} used {}", show_used(bucket, ids))
+        }
         RegistryChange::RemoveAgent { id } => format!("{id} forgotten"),
         RegistryChange::RemoveFramework { id } => format!("{id} forgotten"),
+    }
+}
+
+/// `t[1-3,5]`, or how many hashes.
+fn show_used(bucket: &TaskIdBucket, ids: &UsedTaskIds) -> String {
+    match (bucket, ids) {
+        (TaskIdBucket::Numbered(prefix), UsedTaskIds::Numbers(ranges)) => {
+            let show = |(first, last): &(u64, u64)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            };
+            format!("{prefix}[{}]", ranges.iter().map(show).collect::<Vec<_>>().join(","))
+        }
+        (TaskIdBucket::Hashed(_), UsedTaskIds::Hashes(hashes)) => format!("{} hashed", hashes.len()),
+        other => format!("{other:?}"),
     }
 }
 
@@ -91,6 +120,33 @@ fn show_message(message: &MasterMessage) -> String {
     }
 }
 
+/// What of an offer is reserved, the volumes with it, and for which demand it is; nothing in a classic offer.
+fn show_rest(offer: &OfferInfo) -> String {
+    let list = |open: &str, items: String, close: &str| match items.is_empty() {
+        true => String::new(),
+        false => format!(" {open}{items}{close}"),
+    };
+    let reserved = list("(", show_all(&offer.reserved, show_reserved), ")");
+    let volumes = list("[", show_all(&offer.volumes, show_volume), "]");
+    let gang = |gang: u64| format!(" of gang {gang}");
+    let demand = offer.demand.as_ref().map_or(String::new(), |demand| {
+        format!(" for {} {}{}", demand.count, demand.shape, demand.gang.map_or(String::new(), gang))
+    });
+    let revocable = if offer.revocable { " revocable" } else { "" };
+    format!("{revocable}{reserved}{volumes}{demand}")
+}
+
+/// `eng>eng/ads: cpus=1`; a fixed reservation with `!`.
+pub(super) fn show_reserved(piece: &Reserved) -> String {
+    let show = |one: &Reservation| format!("{}{}", one.role, if one.fixed { "!" } else { "" });
+    let stack: Vec<String> = piece.stack.iter().map(show).collect();
+    format!("{}: {}", stack.join(">"), piece.resources)
+}
+
+pub(super) fn show_volume(volume: &Volume) -> String {
+    format!("{} {}", volume.id, volume.size)
+}
+
 fn show_event(event: &Event) -> String {
     match event {
         Event::Subscribed { framework_id, .. } => format!("subscribed as {framework_id}"),
@@ -100,9 +156,14 @@ fn show_event(event: &Event) -> String {
             let show = |offer: &OfferInfo| {
                 let role =
                     if offer.role.as_str() == "*" { String::new() } else { format!(" for {}", offer.role) };
-                format!("{} of {}{role}: {}", offer.id, offer.agent_id, offer.resources)
+                let resources = format!("{}{}", offer.resources, show_rest(offer));
+                format!("{} of {}{role}: {resources}", offer.id, offer.agent_id)
             };
             format!("offers {}", show_all(offers, show))
+        }
+        Event::OperationUpdate { operation_id, outcome: Outcome::Accepted } => format!("{operation_id} is done"),
+        Event::OperationUpdate { operation_id, outcome: Outcome::Refused(why) } => {
+            format!("{operation_id} is refused: {why}")
         }
         Event::Rescind(id) => format!("rescind {id}"),
         Event::Update(status) => show_update(status),

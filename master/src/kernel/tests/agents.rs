@@ -150,6 +150,7 @@ fn tasks_that_an_agent_comes_back_without_have_ended() {
         "agent 0 < registered as a1-0",
         "app < seen is FAILED: agent_restarted",
         "app < unseen is DROPPED: agent_restarted",
+        "persist f1-0 used 1 hashed, f1-0 used 1 hashed",
         "app < offers o1-3 of a1-0: cpus=4;mem=8GiB",
     );
 }
@@ -206,18 +207,19 @@ fn a_gone_agent_loses_its_tasks_and_is_refused() {
     cluster.operator(OperatorRequest::MarkGone(id.clone()));
     story!(
         cluster,
-        "agent 0 closed: refused: agent a1-0 was declared gone",
+        "agent 0 closed: refused: agent a1-0 is being declared gone",
         "app < rescind o1-2",
         "persist a1-0 gone",
         "app < t1 is GONE: agent_gone",
         "app < failure of a1-0",
         "answer: done",
+        "persist f1-0 used t[1]",
     );
     cluster.connect(agent);
     cluster.operator(OperatorRequest::MarkGone(id));
     story!(
         cluster,
-        "agent 0 closed: refused: agent a1-0 was declared gone",
+        "agent 0 closed: the agent was declared gone",
         "answer: agent a1-0 is gone already",
     );
 }
@@ -317,7 +319,7 @@ fn an_agent_that_is_condemned_while_it_returns_stays_gone() {
     story!(
         cluster,
         "persist a1-0",
-        "agent 0 closed: refused: agent a1-0 was declared gone",
+        "agent 0 closed: refused: agent a1-0 is being declared gone",
         "persist a1-0 gone",
         "answer: done",
     );
@@ -437,6 +439,7 @@ fn a_task_that_is_new_may_have_the_ports_of_one_that_is_gone() {
         cluster,
         "agent 0 < registered as a1-0",
         "app < t1 is DROPPED: agent_restarted",
+        "persist f1-0 used t[1]",
         "app < offers o1-3 of a1-0: cpus=3;mem=7GiB",
     );
     assert_eq!(cluster.kernel.agents()[0].resources.used, "cpus=1;mem=1GiB;ports=[1]".parse().unwrap());

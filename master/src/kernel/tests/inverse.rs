@@ -58,6 +58,7 @@ fn each_framework_is_asked_for_all_its_tasks_at_once_and_told_when_they_have_end
         "other < o1 is KILLED: kill_requested (u6)",
         "persist a1-0 drained",
         "other < rescind i1-2",
+        "persist f1-1 used o[1]",
         "agent 0 < acknowledge u6 of o1",
     );
 }

@@ -48,6 +48,7 @@ fn an_agent_is_drained_and_offered_again() {
         "app < t1 is KILLED: agent_drained (u2)",
         "persist a1-0 drained",
         "app < rescind i1-1",
+        "persist f1-0 used t[1]",
         "agent 0 < acknowledge u2 of t1",
     );
 
@@ -102,6 +103,7 @@ fn a_drain_goes_on_after_a_failover_with_its_deadline() {
         "agent 0 < kill f1-0/t1",
         "app < t1 is KILLED: agent_drained (u2)",
         "persist a1-0 drained",
+        "persist f1-0 used t[1]",
         "agent 0 < acknowledge u2 of t1",
     );
 }
@@ -217,6 +219,7 @@ fn a_drained_agent_is_declared_gone_if_that_was_asked() {
         "agent 0 closed: refused: agent a1-0 is being declared gone",
         "persist a1-0 gone",
         "app < failure of a1-0",
+        "persist f1-0 used t[1]",
     );
     assert_eq!(cluster.state(agent), AgentState::Gone);
     cluster.connect(agent);
@@ -233,7 +236,14 @@ fn everybody_who_asks_for_an_agent_to_be_gone_is_answered_when_it_is() {
     cluster.connect(agent);
     cluster.forget();
     cluster.settle_store();
-    story!(cluster, "app < t1 is GONE: agent_gone", "app < failure of a1-0", "answer: done", "answer: done");
+    story!(
+        cluster,
+        "app < t1 is GONE: agent_gone",
+        "app < failure of a1-0",
+        "answer: done",
+        "answer: done",
+        "persist f1-0 used t[1]",
+    );
     cluster.operator(OperatorRequest::MarkGone(id));
     story!(cluster, "answer: agent a1-0 is gone already");
 }

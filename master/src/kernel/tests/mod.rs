@@ -11,4 +11,5 @@ mod launches;
 mod maintenance;
 mod policy;
 mod reconciliation;
+mod reservations;
 mod watching;
