@@ -1,15 +1,17 @@
 //! `divvy reserve|unreserve|reservations|volumes|drain|deactivate|reactivate|maintenance|inverse-offers`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use divvy_proto::api::{self, AgentState, MaintenanceWindow};
 use divvy_proto::ids::AgentId;
 use divvy_proto::reservation::Reservation;
+use divvy_proto::role::RolePath;
 use divvy_sdk::cli::{CliError, Context, read_spec, table, wait_within};
 use divvy_sdk::spec::Format;
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cluster::{size, word};
 use crate::cli::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
@@ -41,19 +43,19 @@ async fn post(context: &Context, agent: &AgentId, action: &str, body: &Value) ->
     Ok(())
 }
 
-fn with_marks(mut body: Value, marks: Marks) -> Value {
-    body["labels"] = json!(marks.labels.into_iter().collect::<std::collections::BTreeMap<_, _>>());
-    if let Some(principal) = marks.principal {
-        body["principal"] = json!(principal);
-    }
-    body
+/// What a reservation is for, with its labels and who makes it.
+fn marked(role: &RolePath, marks: Marks) -> Map<String, Value> {
+    let labels: BTreeMap<String, String> = marks.labels.into_iter().collect();
+    let pairs = [("role", json!(role)), ("labels", json!(labels)), ("principal", json!(marks.principal))];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 pub(super) async fn reserve(context: &Context, options: Reserve) -> Result<(), CliError> {
     let Reserve { agent, role, resources, marks } = options;
     let agent = find(context, &agent).await?;
-    let body = with_marks(json!({ "role": role, "resources": resources }), marks);
-    post(context, &agent.id, "reserve", &body).await?;
+    let mut body = marked(&role, marks);
+    body.insert("resources".to_owned(), json!(resources));
+    post(context, &agent.id, "reserve", &body.into()).await?;
     context.progress(format_args!("{resources} of {} ({}) is reserved for {role}", agent.hostname, agent.id));
     Ok(())
 }
@@ -61,8 +63,9 @@ pub(super) async fn reserve(context: &Context, options: Reserve) -> Result<(), C
 pub(super) async fn unreserve(context: &Context, options: Reserve) -> Result<(), CliError> {
     let Reserve { agent, role, resources, marks } = options;
     let agent = find(context, &agent).await?;
-    let body = with_marks(json!({ "role": role, "resources": resources }), marks);
-    post(context, &agent.id, "unreserve", &body).await?;
+    let mut body = marked(&role, marks);
+    body.insert("resources".to_owned(), json!(resources));
+    post(context, &agent.id, "unreserve", &body.into()).await?;
     context.progress(format_args!(
         "{resources} of {} ({}) is no longer reserved for {role}",
         agent.hostname, agent.id
@@ -116,8 +119,9 @@ pub(super) async fn volumes(context: &Context, action: Option<VolumeAction>) -> 
         None | Some(VolumeAction::Ls) => list_volumes(context).await,
         Some(VolumeAction::Create { agent, role, id, size, marks }) => {
             let agent = find(context, &agent).await?;
-            let body = with_marks(json!({ "id": id, "role": role, "size": size }), marks);
-            post(context, &agent.id, "volumes", &body).await?;
+            let mut body = marked(&role, marks);
+            body.extend([("id".to_owned(), json!(id)), ("size".to_owned(), json!(size))]);
+            post(context, &agent.id, "volumes", &body.into()).await?;
             context.progress(format_args!(
                 "{} ({}) has a volume {id} of {size} for {role}",
                 agent.hostname, agent.id
@@ -173,10 +177,8 @@ async fn list_volumes(context: &Context) -> Result<(), CliError> {
 pub(super) async fn drain(context: &Context, options: Drain) -> Result<(), CliError> {
     let Drain { agent, deadline, gone, wait, timeout } = options;
     let agent = find(context, &agent).await?;
-    let mut body = json!({ "then_gone": gone });
-    if let Some(deadline) = deadline {
-        body["deadline"] = json!(humantime::format_duration(deadline).to_string());
-    }
+    let within = deadline.map(|deadline| humantime::format_duration(deadline).to_string());
+    let body = json!({ "deadline": within, "then_gone": gone });
     post(context, &agent.id, "drain", &body).await?;
     let name = format!("{} ({})", agent.hostname, agent.id);
     let killed = deadline
@@ -210,7 +212,8 @@ async fn watch_drain(context: &Context, id: &AgentId, name: &str) -> Result<(), 
             }
         }
         if last.replace(agent.tasks) != Some(agent.tasks) {
-            context.progress(format_args!("{name}: {} tasks left", agent.tasks));
+            let tasks = if agent.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", agent.tasks) };
+            context.progress(format_args!("{name}: {tasks} left"));
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -85,7 +85,6 @@ pub(super) async fn agents(context: &Context, action: Option<AgentAction>) -> Re
                     agent.tasks.to_string(),
                     agent
                         .attributes
-                        .0
                         .iter()
                         .filter(|(n, _)| *n != "hostname")
                         .map(|(n, v)| format!("{n}={v}"))

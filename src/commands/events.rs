@@ -1,5 +1,6 @@
 //! `divvy events`: what changes, one line a change.
 
+use divvy_proto::Resources;
 use divvy_proto::api::{Change, Problem};
 use divvy_sdk::cli::{CliError, Context, Output, print_line};
 use futures::StreamExt;
@@ -103,9 +104,9 @@ fn show(change: &Change) -> String {
             agent.id,
             agent.hostname,
             word(&agent.state),
-            agent.resources.used,
-            agent.resources.offered,
-            agent.resources.available
+            amount(&agent.resources.used),
+            amount(&agent.resources.offered),
+            amount(&agent.resources.available)
         ),
         Change::Framework(framework) => format!(
             "framework  {} {} {}: {} tasks, {} offers",
@@ -123,17 +124,26 @@ fn show(change: &Change) -> String {
         }
         Change::Status(status) => {
             let tasks: usize = status.tasks.values().sum();
-            format!("status     {tasks} tasks, {} used of {}", status.resources.used, status.resources.total)
+            format!(
+                "status     {tasks} tasks, {} used of {}",
+                amount(&status.resources.used),
+                status.resources.total
+            )
         }
         Change::Role(role) => {
             let quota = role.quota.as_ref().map_or_else(
                 || "no quota".to_owned(),
-                |quota| format!("guarantee {}, limit {}", quota.guarantee, quota.limit),
+                |quota| format!("guarantee [{}], limit [{}]", quota.guarantee, quota.limit),
             );
             format!("role       {}: weight {}, {quota}", role.path, super::cluster::weight(role.weight))
         }
         Change::Decision(decision) => format!("decision   {}", show_decision(decision)),
     }
+}
+
+fn amount(resources: &Resources) -> String {
+    let text = resources.to_string();
+    if text.is_empty() { "nothing".to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -180,7 +180,14 @@ fn show_nearest(nearest: &api::Nearest) -> String {
 
 pub(super) fn show_decision(decision: &api::Decision) -> String {
     let time = decision.time.to_string();
-    format!("{}  {:<14}  {}", time.split('.').next().unwrap_or_default(), word(&decision.what), decision.why)
+    let time = time.split('.').next().unwrap_or_default();
+    let about = [
+        decision.role.as_ref().map(ToString::to_string),
+        decision.framework_id.as_ref().map(ToString::to_string),
+        decision.agent_id.as_ref().map(ToString::to_string),
+    ];
+    let about: Vec<String> = about.into_iter().flatten().collect();
+    format!("{time}  {:<14}  {}: {}", word(&decision.what), about.join(" "), decision.why)
 }
 
 pub(super) async fn demand(context: &Context) -> Result<(), CliError> {

@@ -83,6 +83,7 @@ impl Kernel {
         paths.extend(policy.flat_map(RolePath::lineage));
         paths.extend(subscribed.keys().flat_map(|role| role.lineage()));
         paths.extend(self.allocator.roles_that_hold().flat_map(RolePath::lineage));
+        paths.extend(self.reservations().iter().flat_map(|reservation| reservation.role.lineage()));
         paths
             .iter()
             .map(|path| self.show_role(path, subscribed.get(path).copied().unwrap_or_default()))
