@@ -66,7 +66,7 @@ impl UsedIds {
     }
 
     /// Adds an id, and says which part of the set has it now.
-    fn insert(&mut self, id: &TaskId) -> TaskIdBucket {
+    pub(super) fn insert(&mut self, id: &TaskId) -> TaskIdBucket {
         let (prefix, number) = split(id.as_str());
         let hash = hash_of(id.as_str());
         let bucket = bucket_of(hash);
@@ -85,7 +85,7 @@ impl UsedIds {
     }
 
     /// All of one part, as the registry holds it.
-    fn part(&self, bucket: &TaskIdBucket) -> UsedTaskIds {
+    pub(super) fn part(&self, bucket: &TaskIdBucket) -> UsedTaskIds {
         match bucket {
             TaskIdBucket::Numbered(prefix) => {
                 let ranges = self.numbered.get(prefix).into_iter().flat_map(|numbers| &numbers.0);
@@ -99,7 +99,7 @@ impl UsedIds {
     }
 
     /// Takes over one part from the registry.
-    fn recover(&mut self, bucket: TaskIdBucket, ids: UsedTaskIds) {
+    pub(super) fn recover(&mut self, bucket: TaskIdBucket, ids: UsedTaskIds) {
         match (bucket, ids) {
             (TaskIdBucket::Numbered(prefix), UsedTaskIds::Numbers(ranges)) => {
                 self.numbered.insert(prefix, Numbers(ranges.into_iter().collect()));
