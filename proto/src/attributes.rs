@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Invalid;
 use crate::quantity::Scalar;
@@ -68,23 +69,54 @@ impl fmt::Display for AttributeValue {
     }
 }
 
-/// Attributes by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Attributes(pub BTreeMap<String, AttributeValue>);
+/// Attributes by name. Every offer carries those of its agent, so a copy shares them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<String, AttributeValue>")]
+pub struct Attributes(Option<Arc<BTreeMap<String, AttributeValue>>>);
 
 impl Attributes {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
     /// The value under this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&AttributeValue> {
-        self.0.get(name)
+        self.0.as_ref()?.get(name)
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &AttributeValue)> + '_ {
+        self.0.iter().flat_map(|all| all.iter()).map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// With this value under this name.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: AttributeValue) -> Self {
+        Arc::make_mut(self.0.get_or_insert_default()).insert(name.into(), value);
+        self
+    }
+}
+
+impl From<BTreeMap<String, AttributeValue>> for Attributes {
+    fn from(all: BTreeMap<String, AttributeValue>) -> Self {
+        Self((!all.is_empty()).then(|| Arc::new(all)))
+    }
+}
+
+/// In JSON an object.
+impl Serialize for Attributes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 
 /// As it is written on the command line: `rack=r1;ssd=1;slots=[1-4]`.
 impl fmt::Display for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let parts: Vec<String> = self.iter().map(|(name, value)| format!("{name}={value}")).collect();
         f.write_str(&parts.join(";"))
     }
 }
@@ -106,7 +138,7 @@ impl FromStr for Attributes {
                 return Err(invalid("each name once"));
             }
         }
-        Ok(Self(attributes))
+        Ok(Self::from(attributes))
     }
 }
 

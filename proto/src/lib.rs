@@ -23,6 +23,7 @@ pub mod resources;
 pub mod role;
 pub mod scheduler;
 pub mod task;
+mod text;
 pub mod time;
 
 pub use amounts::Amounts;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
+use crate::text::Text;
 
 /// The path of a role. `*` is the default role; it has no parent and no children.
 ///
@@ -14,7 +14,7 @@ use crate::error::Invalid;
 /// `..` nor `*`, does not start with `-`, and has no white space, backslash or control character.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RolePath(Arc<str>);
+pub struct RolePath(Text);
 
 impl RolePath {
     /// Parses a path.
@@ -32,7 +32,7 @@ impl RolePath {
                 "`*`, or names joined by single slashes, such as `eng/ads/prod`",
             ));
         }
-        Ok(Self(text.into()))
+        Ok(Self(Text::from(text)))
     }
 
     fn part_is_valid(part: &str) -> bool {
@@ -45,31 +45,31 @@ impl RolePath {
     /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 
     /// The names along the path, outermost first.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.split('/')
+        self.as_str().split('/')
     }
 
     /// The role that this one is a child of, if it is not at the top.
     #[must_use]
     pub fn parent(&self) -> Option<RolePath> {
-        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
+        self.as_str().rsplit_once('/').map(|(parent, _)| Self(parent.into()))
     }
 
     /// This role and all above it, outermost first: `a`, `a/b`, `a/b/c`.
     #[must_use]
     pub fn lineage(&self) -> Vec<RolePath> {
-        let ends = self.0.match_indices('/').map(|(at, _)| at).chain([self.0.len()]);
-        ends.filter_map(|end| self.0.get(..end)).map(|path| Self(path.into())).collect()
+        let ends = self.as_str().match_indices('/').map(|(at, _)| at).chain([self.as_str().len()]);
+        ends.filter_map(|end| self.as_str().get(..end)).map(|path| Self(path.into())).collect()
     }
 
     /// Whether `other` is this role or lies below it.
     #[must_use]
     pub fn contains(&self, other: &RolePath) -> bool {
-        other.0.strip_prefix(self.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        other.as_str().strip_prefix(self.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -81,13 +81,13 @@ impl Default for RolePath {
 
 impl fmt::Display for RolePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
 impl fmt::Debug for RolePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -107,6 +107,6 @@ impl TryFrom<String> for RolePath {
 
 impl From<RolePath> for String {
     fn from(role: RolePath) -> String {
-        role.0.as_ref().to_owned()
+        role.as_str().to_owned()
     }
 }

@@ -302,7 +302,7 @@ fn missing_volume<'a>(spec: &'a TaskSpec, agent: &Agent) -> Option<&'a VolumeId>
     spec.volumes.iter().map(|mount| &mount.id).find(|id| !there(id))
 }
 
-static NO_ATTRIBUTES: Attributes = Attributes(BTreeMap::new());
+static NO_ATTRIBUTES: Attributes = Attributes::new();
 
 /// The best of the offers that fit the task and satisfy its constraints: see [`Placement::new`] and [`Placement::best`].
 #[must_use]
@@ -379,9 +379,9 @@ mod tests {
     /// `a1` of rack `r1`, with so many cpus of which so many are used.
     fn agent(number: u32, rack: &str, total: u32, used: u32) -> Agent {
         let cpus = |count: u32| format!("cpus={count};mem=8GiB;ports=[31000-31009]").parse().unwrap();
-        let mut attributes: Attributes = format!("rack={rack}").parse().unwrap();
+        let attributes: Attributes = format!("rack={rack}").parse().unwrap();
         let hostname = Hostname::new(format!("host-{number}")).unwrap();
-        attributes.0.insert("hostname".into(), divvy_proto::AttributeValue::Text(hostname.to_string()));
+        let attributes = attributes.with("hostname", divvy_proto::AttributeValue::Text(hostname.to_string()));
         let used = format!("cpus={used}").parse().unwrap();
         Agent {
             id: AgentId::new(format!("a{number}")).unwrap(),

@@ -233,8 +233,6 @@ fn total(available: &Resources, offered: &Resources, used: &Resources) -> Resour
 }
 
 fn with_hostname(agent: &Agent) -> Attributes {
-    let mut attributes = agent.info.attributes.clone();
     let hostname = AttributeValue::Text(agent.info.hostname.to_string());
-    attributes.0.insert("hostname".to_owned(), hostname);
-    attributes
+    agent.info.attributes.clone().with("hostname", hostname)
 }

@@ -17,7 +17,7 @@ impl From<AgentInfo> for pb::AgentInfo {
             url: agent.url,
             address: agent.address,
             resources: Some(agent.resources.into()),
-            attributes: from_attributes(agent.attributes),
+            attributes: from_attributes(&agent.attributes),
             version: agent.version,
             reserved: field::to_list(agent.reserved),
             revocable: Some(agent.revocable.into()),

@@ -84,7 +84,7 @@ impl From<OfferInfo> for pb::OfferInfo {
             id: offer.id.0,
             agent_id: offer.agent_id.into(),
             hostname: offer.hostname.into(),
-            attributes: from_attributes(offer.attributes),
+            attributes: from_attributes(&offer.attributes),
             role: offer.role.into(),
             resources: Some(offer.resources.into()),
             reserved: field::to_list(offer.reserved),

@@ -45,7 +45,7 @@ impl From<api::Agent> for pb::AgentView {
             hostname: agent.hostname.into(),
             state: pb::AgentState::from(agent.state).into(),
             resources: Some(agent.resources.into()),
-            attributes: from_attributes(agent.attributes),
+            attributes: from_attributes(&agent.attributes),
             tasks: agent.tasks as u64,
             address: agent.address,
             url: agent.url,

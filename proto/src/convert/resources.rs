@@ -125,8 +125,8 @@ impl TryFrom<pb::AttributeValue> for AttributeValue {
 }
 
 /// The attributes as the wire has them.
-pub(super) fn from_attributes(attributes: Attributes) -> BTreeMap<String, pb::AttributeValue> {
-    attributes.0.into_iter().map(|(name, value)| (name, value.into())).collect()
+pub(super) fn from_attributes(attributes: &Attributes) -> BTreeMap<String, pb::AttributeValue> {
+    attributes.iter().map(|(name, value)| (name.to_owned(), value.clone().into())).collect()
 }
 
 /// Attributes by names without spaces.
@@ -139,5 +139,5 @@ pub(super) fn to_attributes(wire: BTreeMap<String, pb::AttributeValue>) -> Resul
         let value = value.try_into().map_err(|e: Invalid| e.within(format_args!("attributes[{name}]")))?;
         Ok((name, value))
     };
-    Ok(Attributes(wire.into_iter().map(attribute).collect::<Result<_, _>>()?))
+    Ok(wire.into_iter().map(attribute).collect::<Result<BTreeMap<_, _>, _>>()?.into())
 }

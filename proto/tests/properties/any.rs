@@ -102,7 +102,7 @@ pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
         ports().prop_map(|ranges| AttributeValue::Ranges(OrderedRanges(ranges))),
         ".{0,9}".prop_map(AttributeValue::Text),
     ];
-    btree_map("[a-gA-Z_.-]{1,6}", value, 0..4).prop_map(Attributes)
+    btree_map("[a-gA-Z_.-]{1,6}", value, 0..4).prop_map(Attributes::from)
 }
 
 pub(crate) fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
