@@ -11,6 +11,7 @@ use divvy_proto::resources::{Dimension, Resources};
 use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
+use super::allocator::Note;
 use super::{Effect, Effects, Kernel};
 
 /// The first index of an epoch is this many bits up, so that a later master's indices are larger than those of all before it.
@@ -162,6 +163,42 @@ impl Kernel {
     /// Records a decision, and tells it to those who watch.
     pub(super) fn decide(&mut self, now: Timestamp, decided: Decided) {
         self.decisions.decide(now, decided);
+    }
+
+    /// Remembers what the allocator decided beside offers.
+    pub(super) fn note(&mut self, now: Timestamp, note: &Note) {
+        let client = match note {
+            Note::Held { client, .. }
+            | Note::GangGathering { client, .. }
+            | Note::GangReleased { client, .. }
+            | Note::GangComplete { client, .. } => self.allocator.client_of(*client),
+        };
+        let (framework_id, role) = (client.framework.clone(), client.role.clone());
+        let name = self.framework_name(&framework_id).unwrap_or_default();
+        let mut agent_id = None;
+        let (what, why) = match note {
+            Note::Held { agent, shape, since, .. } => {
+                agent_id = Some(self.allocator.slot(*agent).id.clone());
+                let waited = now.since(*since).as_secs();
+                let why = format!("kept for {shape} of {name}, which has waited {waited} s: others of {role} get nothing there");
+                (DecisionKind::Held, why)
+            }
+            Note::GangGathering { kept, missing, .. } => {
+                let why = format!("{kept} pieces of the gang of {name} are kept; {missing} are missing");
+                (DecisionKind::GangGathering, why)
+            }
+            Note::GangReleased { kept, missing, .. } => {
+                let why = format!(
+                    "the gang of {name} was not complete in time: {kept} pieces are free again, {missing} were missing"
+                );
+                (DecisionKind::GangReleased, why)
+            }
+            Note::GangComplete { gang, .. } => {
+                (DecisionKind::GangComplete, format!("the gang of {name} is complete, and offered as gang {gang}"))
+            }
+        };
+        let about = Decided::new(what, why);
+        self.decide(now, Decided { framework_id: Some(framework_id), role: Some(role), agent_id, ..about });
     }
 
     /// Decisions that are still kept (`Config::decisions_kept`), the latest last.

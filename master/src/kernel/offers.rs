@@ -29,7 +29,9 @@ impl Kernel {
     /// Allocates, and sends each framework what is new for it in one event.
     pub(super) fn send_offers(&mut self, now: Timestamp, out: &mut Effects) {
         let mut by_framework: BTreeMap<FrameworkId, Vec<OfferInfo>> = BTreeMap::new();
-        for grant in self.allocator.allocate(now).grants {
+        let allocated = self.allocator.allocate(now);
+        allocated.notes.iter().for_each(|note| self.note(now, note));
+        for grant in allocated.grants {
             if let Some((framework, offer)) = self.make_offer(now, grant) {
                 by_framework.entry(framework).or_default().push(offer);
             }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod explain;
 mod faults;
 mod harness;
 mod hostile;

@@ -57,7 +57,7 @@ impl Kernel {
 
     fn explain_role(&self, now: Timestamp, role: &RolePath) -> Result<Explanation, UnknownObject> {
         let roles = self.standings(std::slice::from_ref(role));
-        if roles.is_empty() {
+        if roles.iter().all(|known| known.role.path != *role) {
             return Err(UnknownObject(format!("role {role}")));
         }
         let clients = self.frameworks.keys().flat_map(|id| self.allocator.clients_of(id));
@@ -155,11 +155,11 @@ impl Kernel {
         let mut standings: Vec<RoleStanding> = Vec::new();
         for role in roles {
             let order = self.allocator.fair_order(role);
-            let before = order.iter().take_while(|sibling| *sibling != role);
-            let skipped = before.clone().count().saturating_sub(BEFORE);
+            let place = order.iter().position(|sibling| sibling == role).unwrap_or_default();
+            let before = order.iter().take(place).skip(place.saturating_sub(BEFORE));
             let mut wanted = role.lineage();
             wanted.pop();
-            wanted.extend(before.skip(skipped).cloned());
+            wanted.extend(before.cloned());
             wanted.push(role.clone());
             for path in wanted {
                 if standings.iter().any(|known| known.role.path == path) {

@@ -1,5 +1,6 @@
 //! Why something waits, as an operator reads it.
 
+use divvy_proto::agent::AgentInfo;
 use divvy_proto::api::{Exclusion, Explanation, Funnel, MaintenanceWindow, Question, Window};
 use divvy_proto::demand::{Demand, DemandShape, Gang, Preference};
 use divvy_proto::quota::Quota;
@@ -10,7 +11,7 @@ use divvy_proto::task::TaskState;
 use crate::kernel::testing::*;
 use crate::kernel::*;
 
-// mod agrees;
+mod agrees;
 
 fn shape(name: &str, resources: &str, count: u32) -> DemandShape {
     DemandShape {
@@ -44,14 +45,28 @@ fn words(cluster: &Cluster, framework: FrameworkHandle) -> [String; 2] {
     [explanation.summary, hint]
 }
 
+/// A framework that wants nothing, whatever it was offered before.
+fn quiet(cluster: &mut Cluster, name: &str, role: &str) -> FrameworkHandle {
+    let framework = cluster.framework_in(name, &[role]);
+    cluster.call(framework, CallBody::Suppress { roles: vec![] });
+    cluster.decline(framework, secs(0));
+    framework
+}
+
+fn reserve(info: &mut AgentInfo, role: &str, resources: &str) {
+    let role = role.parse().unwrap();
+    let stack = vec![Reservation { role, principal: None, labels: Default::default(), fixed: true }];
+    info.reserved.push(Reserved { stack, resources: resources.parse().unwrap() });
+}
+
 fn quota(cluster: &mut Cluster, role: &str, quota: Quota) {
     let role = role.parse().unwrap();
     cluster.operator(OperatorRequest::SetQuota { role, quota: Some(quota), force: true });
 }
 
-fn in_rack(rack: &str) -> impl Fn(&mut divvy_proto::agent::AgentInfo) {
+fn in_rack(rack: &str) -> impl Fn(&mut AgentInfo) {
     let attributes: divvy_proto::attributes::Attributes = format!("rack={rack}").parse().unwrap();
-    move |info| info.attributes = attributes.clone()
+    move |info: &mut AgentInfo| info.attributes = attributes.clone()
 }
 
 #[test]
@@ -64,7 +79,7 @@ fn what_others_hold_is_named_with_who_holds_it_and_how_little_is_missing() {
         let task = format!("t{}", offer.0 & 0xff);
         cluster.accept(batch, vec![offer], &[(&task, "cpus=1;mem=6GiB")], Filters { refuse: secs(3600) });
     }
-    let web = cluster.framework("web");
+    let web = quiet(&mut cluster, "web", "*");
     demand(&mut cluster, web, "*", vec![shape("front", "cpus=2;mem=4GiB", 3)]);
     cluster.advance(secs(42));
     assert_eq!(
@@ -88,7 +103,7 @@ fn each_agent_is_counted_once_by_the_first_thing_that_excludes_it() {
     cluster.agent_that("cpus=2;mem=8GiB", in_rack("r1"));
     cluster.disconnect(away);
     cluster.drain(drained, None, false);
-    let web = cluster.framework("web");
+    let web = quiet(&mut cluster, "web", "*");
     let wanted = DemandShape { constraint: Some("rack == \"r1\"".parse().unwrap()), ..shape("front", "cpus=4;mem=1GiB", 1) };
     demand(&mut cluster, web, "*", vec![wanted]);
     assert_eq!(
