@@ -209,10 +209,10 @@ impl Kernel {
     pub fn end_turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.started.get_or_insert(now);
         effects.append(&mut self.unsaid);
-        self.empty_agents(now, effects);
         self.persist_task_ids(effects);
         self.send_offers(now, effects);
         self.preempt(now);
+        self.empty_agents(now, effects);
         self.tell_inverse_offers(effects);
         self.tell_decisions(effects);
         self.tell_changes(now, effects);

@@ -86,7 +86,7 @@ struct Plan {
 enum Look {
     /// It does not help, whoever ends.
     Useless,
-    /// It will have room without more victims, or has it and the framework does not want it: nobody must end.
+    /// It has room and the framework does not want it, or will have room without more victims: nobody has to end.
     Enough,
     Possible(Plan),
 }
@@ -270,16 +270,17 @@ impl Kernel {
         {
             return Look::Enough;
         }
-        if agent.tasks.is_empty() {
+        if agent.tasks.is_empty() && agent.offers.is_empty() {
             return Look::Useless;
         }
         let Some(wanted) = self.with_claims(id, one) else { return Look::Useless };
         let (mut victims, dying) = self.victims_on(agent, bounds);
+        let dying = sum(&dying, &self.offered_beyond(agent));
         if self.allocator.fits_with(one.client, &wanted, agent.slot, &dying) {
             return Look::Enough;
         }
         victims.sort_by(|left, right| left.order().cmp(&right.order()));
-        self.choose(agent.slot, &wanted, dying, victims, bounds)
+        self.choose(agent.slot, &wanted, &dying, &victims, bounds)
             .map_or(Look::Useless, |victims| Look::Possible(Plan { agent: id.clone(), victims }))
     }
 
@@ -317,13 +318,29 @@ impl Kernel {
         (victims, dying)
     }
 
-    /// The first victims, in their order, with whose end it fits; without those that turn out not to be needed.
+    /// What is in the hands of those who have their guarantees already: whoever is below its own gets it when they return it, or
+    /// when it expires.
+    fn offered_beyond(&self, agent: &Agent) -> Resources {
+        let has_its_own = |role: &RolePath| {
+            role.lineage().iter().all(|role| {
+                let (quota, consumed) = (self.allocator.quota(role), self.allocator.consumed(role));
+                let mut promised = quota.into_iter().flat_map(|quota| quota.guarantee.iter());
+                promised.all(|(name, amount)| consumed.get(name).unwrap_or_default() >= amount)
+            })
+        };
+        let offers = agent.offers.iter().filter_map(|id| self.offers.get(id));
+        let beyond = offers.filter(|offer| has_its_own(&offer.role));
+        beyond.fold(Resources::new(), |all, offer| sum(&all, &offer.grant.charge.unreserved))
+    }
+
+    /// Victims with whose end it fits. Where the first of them would use up what a role can lose and too little comes of it, they
+    /// are passed over.
     fn choose(
         &self,
         agent: AgentIx,
         wanted: &DemandShape,
-        dying: Resources,
-        candidates: Vec<Victim>,
+        dying: &Resources,
+        candidates: &[Victim],
         bounds: &mut Bounds<'_>,
     ) -> Option<Vec<Victim>> {
         let client = bounds.for_whom.client;
@@ -331,16 +348,10 @@ impl Kernel {
             let free = victims.iter().fold(dying.clone(), |all, victim| sum(&all, &victim.frees));
             self.allocator.fits_with(client, wanted, agent, &free)
         };
-        let mut chosen: Vec<Victim> = Vec::new();
-        for candidate in candidates {
-            chosen.push(candidate);
-            if !bounds.allow(&chosen) {
-                chosen.pop();
-            } else if fits(&chosen) {
-                return Some(without_unneeded(chosen, fits));
-            }
+        if !fits(candidates) {
+            return None;
         }
-        None
+        (0..candidates.len()).find_map(|first| first_that_fit(candidates.get(first..)?, &fits, bounds))
     }
 
     /// What tasks that are asked back hold of the unreserved, and the roles that lose it.
@@ -478,8 +489,26 @@ pub(super) fn is_ending(task: &Task) -> bool {
     task.kill.is_some() || task.ended_for.is_some() || task.status.state == TaskState::Killing
 }
 
+/// The first victims, in their order, with whose end it fits; without those that turn out not to be needed.
+fn first_that_fit(
+    candidates: &[Victim],
+    fits: &impl Fn(&[Victim]) -> bool,
+    bounds: &mut Bounds<'_>,
+) -> Option<Vec<Victim>> {
+    let mut chosen: Vec<Victim> = Vec::new();
+    for candidate in candidates {
+        chosen.push(candidate.clone());
+        if !bounds.allow(&chosen) {
+            chosen.pop();
+        } else if fits(&chosen) {
+            return Some(without_unneeded(chosen, fits));
+        }
+    }
+    None
+}
+
 /// Those that are needed for it to fit: the most important are spared first.
-fn without_unneeded(mut chosen: Vec<Victim>, fits: impl Fn(&[Victim]) -> bool) -> Vec<Victim> {
+fn without_unneeded(mut chosen: Vec<Victim>, fits: &impl Fn(&[Victim]) -> bool) -> Vec<Victim> {
     for at in (0..chosen.len()).rev() {
         let mut rest = chosen.clone();
         rest.remove(at);
