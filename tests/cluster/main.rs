@@ -22,6 +22,7 @@ mod failures;
 mod harness;
 mod hostile;
 mod isolation;
+mod operating;
 mod restarts;
 mod rolling;
 mod tour;
