@@ -25,6 +25,10 @@ impl Cluster {
             if known_orders.is_some_and(|known| known != orders(agent)) {
                 return Err(format!("{id}: the registry has other orders than {:?}", agent.upkeep.given));
             }
+            let holdings = |agent: &Agent| agent.owned.holdings.clone();
+            if next.agents.get(id).map(holdings) != Some(holdings(agent)) {
+                return Err(format!("{id}: the registry has other reservations or volumes"));
+            }
             if known != Some((absence(agent.standing), &agent.info)) {
                 return Err(format!("{id}: the registry has {known:?}, but it is {:?}", agent.standing));
             }
@@ -43,6 +47,9 @@ impl Cluster {
             if !is_same {
                 return Err(format!("{id}: the registry has {known:?}, but it is {record:?}"));
             }
+            if next.frameworks.get(id).is_some_and(|known| known.used_ids != framework.used_ids) {
+                return Err(format!("{id}: the registry has other used task ids"));
+            }
         }
         Ok(())
     }
@@ -52,6 +59,7 @@ impl Cluster {
             self.with_oracle.then(|| self.kernel.allocator.clone().allocate_by_full_scan(self.now).grants);
         let sent = self.kernel.made.offers;
         self.kernel.end_turn(self.now, effects);
+        self.kernel.tell_changes(self.now, effects);
         let show = |(nth, grant): (usize, allocator::Grant)| {
             let id =
                 OfferId(u64::from(self.kernel.config.epoch.0) << 32 | (u64::from(sent) + nth as u64 + 1));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use divvy_proto::demand::{Demand, DemandShape, Gang};
-use divvy_proto::ids::OperationId;
+use divvy_proto::ids::{OfferId, OperationId};
 use divvy_proto::reservation::{Reservation, VolumeMount};
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{CallBody, Filters, Operation};
@@ -98,6 +98,17 @@ impl Cluster {
         self.frameworks[framework.0].offers.clear();
         let filters = Filters { refuse: secs(1_000_000) };
         self.call(framework, CallBody::Accept { offers, operations, filters });
+    }
+
+    /// Accepts these offers with these operations.
+    pub(in crate::kernel) fn accept_these(
+        &mut self,
+        framework: FrameworkHandle,
+        offers: Vec<OfferId>,
+        operations: Vec<Operation>,
+    ) {
+        self.frameworks[framework.0].offers.retain(|id, _| !offers.contains(id));
+        self.call(framework, CallBody::Accept { offers, operations, filters: NO_FILTER });
     }
 
     /// Launches on several agents: on each these tasks.

@@ -32,6 +32,10 @@ enum Step {
     Reconcile(usize),
     Teardown(usize),
     MarkGone(usize),
+    Operate(usize, usize),
+    LaunchGang(usize),
+    Demand(usize, u32, u32),
+    OperatorOwns(usize, usize, usize),
     Advance(u64),
     Garbage(usize, usize),
     StoreIsSlow(bool),
@@ -70,6 +74,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which().prop_map(Reconcile),
         1 => which().prop_map(Teardown),
         1 => which().prop_map(MarkGone),
+        9 => (which(), 0..OPERATIONS).prop_map(|(who, what)| Operate(who, what)),
+        2 => which().prop_map(LaunchGang),
+        // 2 => (which(), 1..4_u32, 1..5_u32).prop_map(|(who, count, cpus)| Demand(who, count, cpus)),
+        4 => (which(), which(), which()).prop_map(|(agent, role, what)| OperatorOwns(agent, role, what)),
         6 => (0..200_u64).prop_map(Advance),
         2 => (which(), which()).prop_map(|(what, who)| Garbage(what, who)),
         1 => prop::bool::ANY.prop_map(StoreIsSlow),
@@ -79,6 +87,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 const ROLES: [&[&str]; 5] = [&["*"], &["eng"], &["eng/ads"], &["eng", "ops"], &["ops/a/b", "eng/ads"]];
+
+/// So many kinds of Accepts with operations.
+const OPERATIONS: usize = 10;
 
 /// A cluster and how to choose from it.
 struct History {
@@ -119,7 +130,7 @@ impl History {
     fn take(&mut self, step: Step) -> Option<()> {
         match step {
             Step::AddAgent(cpus, mem) if self.agents.len() < 8 => {
-                let agent = self.cluster.agent(&format!("cpus={cpus};mem={mem}GiB;ports=[31000-31009]"));
+                let agent = self.cluster.agent(&format!("cpus={cpus};mem={mem}GiB;disk=4GiB;ports=[31000-31009]"));
                 self.agents.push(agent);
             }
             Step::ConnectAgent(which) => self.cluster.connect(self.agent(which)?),
@@ -127,7 +138,7 @@ impl History {
             Step::SilenceAgent(which) => self.cluster.silence(self.agent(which)?),
             Step::ResizeAgent(which, cpus) => {
                 let agent = self.agent(which)?;
-                self.cluster.resize(agent, &format!("cpus={cpus};mem=4GiB;ports=[31000-31004]"));
+                self.cluster.resize(agent, &format!("cpus={cpus};mem=4GiB;disk=2GiB;ports=[31000-31004]"));
                 self.cluster.connect(agent);
             }
             Step::LoseTasks(which) => {
@@ -143,6 +154,7 @@ impl History {
                 let id = self.cluster.agents_id(self.agent(which)?)?;
                 self.cluster.operator(OperatorRequest::MarkGone(id));
             }
+            Step::OperatorOwns(agent, role, what) => self.operator_owns(self.agent(agent)?, role, what)?,
             Step::Advance(time) => self.cluster.advance(secs(time)),
             Step::Garbage(what, who) => self.garbage(what, who)?,
             Step::StoreIsSlow(true) => self.cluster.store_is_slow = true,
@@ -166,6 +178,14 @@ impl History {
             Step::Subscribe(which) => self.cluster.subscribe(self.framework(which)?),
             Step::Unsubscribe(which) => self.cluster.unsubscribe(self.framework(which)?),
             Step::Accept(which, tasks, refuse) => self.accept(self.framework(which)?, tasks, refuse),
+            Step::Operate(which, what) => self.operate(self.framework(which)?, what)?,
+            Step::LaunchGang(which) => self.launch_gang(self.framework(which)?),
+            Step::Demand(which, count, cpus) => {
+                let framework = self.framework(which)?;
+                let role = self.cluster.frameworks[which % self.frameworks.len()].info.roles[0].to_string();
+                let shapes = vec![shape("s", &format!("cpus={cpus};mem=512MiB"), count)];
+                self.cluster.demand(framework, &role, shapes);
+            }
             Step::Decline(which, refuse) => self.cluster.decline(self.framework(which)?, secs(refuse)),
             Step::Revive(which) => {
                 self.cluster.call(self.framework(which)?, CallBody::Revive { roles: vec![] });
@@ -197,6 +217,75 @@ impl History {
             .collect();
         let tasks: Vec<_> = tasks.iter().map(|id| (id.as_str(), "cpus=1;mem=512MiB;disk=0B")).collect();
         self.cluster.accept(framework, offers, &tasks, Filters { refuse: secs(refuse) });
+    }
+
+    fn next_task(&mut self) -> String {
+        self.launched += 1;
+        format!("t{}", self.launched)
+    }
+
+    /// Accepts what it holds of one agent with operations that may do something, or may not.
+    fn operate(&mut self, framework: FrameworkHandle, what: usize) -> Option<()> {
+        let offers = self.cluster.offers_of(framework);
+        let first = offers.first()?.clone();
+        let together = offers.iter().filter(|o| o.agent_id == first.agent_id && o.role == first.role);
+        let ids = together.map(|offer| offer.id).collect();
+        let (name, task) = (format!("v{}", self.launched), self.next_task());
+        let with = |id: &str, volume: &str| Operation::Launch(vec![task_with(id, "cpus=1;mem=256MiB", volume)]);
+        let labels = Default::default();
+        let volume = first.volumes.first().map_or("none", |volume| volume.id.as_str());
+        let piece = first.reserved.first();
+        let under = piece.map(|piece| piece.stack.clone()).unwrap_or_default();
+        let size = "256MiB".parse().unwrap();
+        let make = |stack| Operation::Create { id: None, volume_id: name.parse().unwrap(), size, stack };
+        let operations = match what {
+            0 => vec![reserve("r", "cpus=1;disk=1GiB", &[])],
+            1 => vec![Operation::Reserve { id: None, resources: "cpus=1".parse().unwrap(), refines: under, labels }],
+            2 => vec![Operation::Unreserve { id: None, resources: piece?.resources.clone(), stack: under }],
+            3 => vec![make(under)],
+            4 => vec![destroy("d", volume)],
+            5 => vec![grow("", volume, "64MiB")],
+            6 => vec![shrink("", volume, "64MiB")],
+            7 => vec![with(&task, volume)],
+            8 => vec![
+                reserve("r", "mem=256MiB;disk=1GiB;ports=[31002]", &[]),
+                create("c", &name, "512MiB", &[first.role.as_str()]),
+                with(&task, &name),
+            ],
+            _ => vec![destroy("", volume), make(under), with(&task, &name)],
+        };
+        self.cluster.accept_these(framework, ids, operations);
+        Some(())
+    }
+
+    /// One task on each agent of which the framework holds something.
+    fn launch_gang(&mut self, framework: FrameworkHandle) {
+        let offers = self.cluster.offers_of(framework);
+        let agents: std::collections::BTreeSet<_> = offers.iter().map(|offer| offer.agent_id.clone()).collect();
+        let operations = agents.into_iter().map(|agent_id| {
+            let tasks = vec![task(&self.next_task(), "cpus=1;mem=256MiB")];
+            Operation::LaunchOn { agent_id, tasks }
+        });
+        let operations = operations.collect();
+        self.cluster.accept_with(framework, operations);
+    }
+
+    fn operator_owns(&mut self, agent: AgentHandle, role: usize, what: usize) -> Option<()> {
+        self.cluster.agents_id(agent)?;
+        let role = pick(&["eng", "eng/ads", "ops", "*"], role)?;
+        let name = format!("o{}", self.launched);
+        let volumes: Vec<_> = self.cluster.shown(agent).volumes.into_iter().map(|view| view.volume.id).collect();
+        let volume = volumes.first().map_or("none", |id| id.as_str());
+        match what {
+            0 | 1 => self.cluster.reserve(agent, role, "cpus=1;disk=512MiB"),
+            2 => self.cluster.reserve(agent, role, "ports=[31003-31005]"),
+            3 => self.cluster.unreserve(agent, role, "cpus=1"),
+            4 => self.cluster.unreserve(agent, role, "disk=512MiB"),
+            5 => self.cluster.create_volume(agent, role, &name, "256MiB"),
+            6 => self.cluster.destroy_volume(agent, volume),
+            _ => self.cluster.resize_volume(agent, volume, "128MiB"),
+        }
+        Some(())
     }
 
     fn acknowledge(&mut self, framework: FrameworkHandle) {
@@ -272,8 +361,10 @@ proptest! {
         cluster.advance(secs(100));
         cluster.call(last, CallBody::Revive { roles: vec![] });
         for agent in cluster.kernel.agents() {
+            // What is reserved waits for its role.
+            let slot = cluster.kernel.allocator.slot(cluster.kernel.agents[&agent.id].slot);
             let is_idle = agent.state == divvy_proto::api::AgentState::Active
-                && agent.resources.available.cpus().millis() > 0;
+                && slot.available.unreserved.cpus().millis() > 0;
             prop_assert!(!is_idle, "{agent:?}");
         }
     }
