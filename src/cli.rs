@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use divvy_agent::{FixedReservation, ResourceOverrides, UserName};
-use divvy_proto::Attributes;
 use divvy_proto::ids::{AgentId, FrameworkId, Hostname, Principal, TaskId};
 use divvy_proto::resources::Resources;
+use divvy_proto::{Attributes, RolePath};
 use divvy_sdk::cli::{LogArgs, Output};
 
 mod agents;
@@ -219,6 +219,9 @@ pub(crate) struct Dev {
     /// Where everything is kept. Starting again in the same place finds services and jobs again.
     #[arg(long, env = "DIVVY_DATA_DIR", default_value = "run/dev", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+    /// Roles that services and jobs may name beside `*`, joined by commas.
+    #[arg(long, env = "DIVVY_ROLES", value_delimiter = ',', value_name = "ROLE,...")]
+    pub(crate) roles: Vec<RolePath>,
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use divvy_agent::{Agent, AgentConfig, KillTasks, MasterAddress};
 use divvy_master::{Master, MasterConfig};
 use divvy_proto::ids::Hostname;
-use divvy_proto::{Bytes, Cpus, RangeSet, Resources};
+use divvy_proto::{Bytes, Cpus, RangeSet, Resources, RolePath};
 use divvy_sdk::cli::{CliError, open_store, print_line, stop_signal};
 use divvy_sdk::hosted::HostConfig;
 
@@ -62,7 +62,12 @@ impl Cluster {
             print_line(&format!("agent-{number:<6}http://{}", agent.http_addr()));
             self.agents.push(agent);
         }
-        let config = |name| HostConfig::new(name, address.as_str(), store.clone());
+        let named = options.roles.iter().filter(|role| **role != RolePath::default()).cloned();
+        let roles: Vec<RolePath> = std::iter::once(RolePath::default()).chain(named).collect();
+        let config = |name| HostConfig {
+            roles: roles.clone(),
+            ..HostConfig::new(name, address.as_str(), store.clone())
+        };
         let service = divvy_service::serve(config(divvy_service::NAME)).await.map_err(CliError::failed)?;
         print_line(&format!("service     http://{}", service.addr()));
         let service = self.service.insert(service);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use divvy_proto::Invalid;
 use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::{DEFAULT_FAILOVER_TIMEOUT, FrameworkInfo, StreamError};
+use divvy_proto::scheduler::{Capability, DEFAULT_FAILOVER_TIMEOUT, FrameworkInfo, StreamError};
 use divvy_store::{Key, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -128,6 +128,20 @@ impl<S: Scheduler> Framework<S> {
     #[must_use]
     pub fn role(mut self, role: RolePath) -> Self {
         self.info.roles = vec![role];
+        self
+    }
+
+    /// In these roles: it gets offers in each.
+    #[must_use]
+    pub fn roles(mut self, roles: impl IntoIterator<Item = RolePath>) -> Self {
+        self.info.roles = roles.into_iter().collect();
+        self
+    }
+
+    /// It can deal with resources that may be taken back at any time: offers of such are made to it, too.
+    #[must_use]
+    pub fn revocable(mut self) -> Self {
+        self.info.capabilities.insert(Capability::Revocable);
         self
     }
 

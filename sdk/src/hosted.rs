@@ -68,8 +68,8 @@ pub struct HostConfig {
     pub store: Arc<dyn Store>,
     /// Keys in the store begin with this.
     pub prefix: String,
-    /// The role whose resources are used.
-    pub role: RolePath,
+    /// The roles whose resources are used; the first is for what names none.
+    pub roles: Vec<RolePath>,
     /// The framework's name: the master answers its REST API under `/frameworks/NAME/`.
     pub name: String,
 }
@@ -121,7 +121,7 @@ impl HostConfig {
             url: None,
             store,
             prefix: name.clone(),
-            role: RolePath::default(),
+            roles: vec![RolePath::default()],
             name,
         }
     }
@@ -143,7 +143,7 @@ impl HostConfig {
         let (revision, changes) = watch::channel(0);
         let framework = Framework::new(self.name, Watched { scheduler, revision })
             .master(self.master)
-            .role(self.role)
+            .roles(self.roles)
             .store(self.store, self.prefix)
             .url(self.url.unwrap_or_else(|| listener.url()))
             .start()

@@ -10,6 +10,7 @@
 use divvy_proto::attributes::Attributes;
 use divvy_proto::demand::OfferedDemand;
 use divvy_proto::ids::{AgentId, Hostname, OfferId, Principal, TaskId, VolumeId};
+use divvy_proto::predicate::AgentFacts;
 use divvy_proto::ranges::RangeSet;
 use divvy_proto::reservation::{Reserved, Volume};
 use divvy_proto::resources::{Resources, Shortage};
@@ -171,6 +172,12 @@ impl Offer {
     }
 
     fn assign(&self, spec: &TaskSpec) -> Result<(Resources, Vec<TaskPort>), Shortage> {
+        let facts =
+            AgentFacts { id: self.agent_id(), hostname: self.hostname(), attributes: self.attributes() };
+        if let Some(clause) = spec.constraint.as_ref().and_then(|constraint| constraint.first_failing(&facts))
+        {
+            return Err(shortage("constraint", clause, self.hostname()));
+        }
         let free = |id: &VolumeId| {
             self.volumes().iter().any(|volume| volume.id == *id)
                 && !self.mounted().any(|mounted| mounted == id)

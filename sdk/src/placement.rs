@@ -196,7 +196,7 @@ impl<'a> Placement<'a> {
         let taken = self.spec.constraints.iter().filter_map(|constraint| match constraint {
             Constraint::Unique { attribute } => {
                 let taken: Vec<String> = self.values.get(attribute.as_str())?.keys().cloned().collect();
-                Some(shape::none_of(attribute, taken))
+                (!taken.is_empty()).then(|| shape::none_of(attribute, taken))
             }
             _ => None,
         });

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use divvy_proto::Invalid;
 use divvy_proto::api;
 use divvy_proto::ids::{AgentId, Hostname, InverseOfferId, OperationId, TaskId};
 use divvy_proto::role::RolePath;
@@ -114,6 +115,22 @@ impl View {
     pub fn roles(&self) -> &[RolePath] {
         static ANY: LazyLock<[RolePath; 1]> = LazyLock::new(|| [RolePath::default()]);
         if self.roles.is_empty() { ANY.as_slice() } else { &self.roles }
+    }
+
+    /// Whether a task that names this role can be launched at all.
+    ///
+    /// # Errors
+    /// It is none of the framework's.
+    pub fn check_role(&self, role: Option<&RolePath>) -> Result<(), Invalid> {
+        match role {
+            Some(role) if !self.roles().contains(role) => {
+                let own: Vec<&str> = self.roles().iter().map(RolePath::as_str).collect();
+                let expected =
+                    format!("one of the framework's roles ({}); --roles names them", own.join(", "));
+                Err(Invalid::new("role", role, expected))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Resources that are wanted back, and have not come back yet. Whoever kills the tasks before the deadline, once others have

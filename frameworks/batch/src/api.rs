@@ -33,6 +33,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NoJob(_) => Self::not_found(refusal),
+            Refusal::Invalid(invalid) => invalid.into(),
             _ => Self::conflict(refusal),
         }
     }
@@ -86,13 +87,18 @@ async fn submit(
         return Ok(Json(try_out(&hosted, job).await?).into_response());
     }
     let id = job.id.clone();
-    hosted.command(move |planner, view| planner.submit(job, view.now())).await?;
+    let submit = move |planner: &mut Planner, view: &View| {
+        view.check_role(job.task.role.as_ref()).map_err(Refusal::from)?;
+        planner.submit(job, view.now())
+    };
+    hosted.command(submit).await?;
     Ok((StatusCode::CREATED, Json(status_of(&hosted, id).await?)).into_response())
 }
 
 async fn try_out(hosted: &Hosted<Planner>, job: JobSpec) -> Result<DryRun, Refused> {
     let look = move |planner: &Planner, view: &View| {
         planner.may_submit(&job.id)?;
+        view.check_role(job.task.role.as_ref())?;
         let placement = placement::explain(&job.task, &[], view).summary;
         Ok::<_, Refusal>(DryRun { job, placement })
     };

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use divvy_proto::Invalid;
+use divvy_proto::role::RolePath;
+use divvy_sdk::TaskSpec;
 use divvy_sdk::spec::{Format, SpecError, TaskTable, parse};
 use serde::{Deserialize, Serialize};
 
-use crate::planner::{BACKOFF, JobSpec, MAX_COUNT, MAX_RETRIES};
+use crate::planner::{BACKOFF, GANG_HOLD, JobSpec, MAX_COUNT, MAX_GANG, MAX_RETRIES};
 
 /// Longest time that a job may state for anything: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -35,6 +37,15 @@ pub struct JobFile {
     /// Whether the first index that fails for good ends the job and kills what runs: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_fast: Option<bool>,
+    /// Whose resources its tasks use: the first of the framework's roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RolePath>,
+    /// Whether all tasks are launched together or not at all: false. At most 1,000 then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gang: bool,
+    /// How long the cluster holds what it has gathered for a gang while it waits for the rest: 30 s.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub gang_hold: Option<Duration>,
     /// What to run.
     pub task: TaskTable,
 }
@@ -55,7 +66,9 @@ impl JobFile {
     pub fn into_spec(self) -> Result<JobSpec, Invalid> {
         let count = within("count", self.count.unwrap_or(1), 1, MAX_COUNT)?;
         let parallelism = self.parallelism.map(|most| within("parallelism", most, 1, MAX_COUNT));
+        let gang = gang(self.gang, self.gang_hold, count, self.parallelism)?;
         let task = self.task.into_spec(&self.id).map_err(|invalid| invalid.within("task"))?;
+        let task = TaskSpec { role: self.role, ..task };
         Ok(JobSpec {
             id: self.id.parse()?,
             count,
@@ -64,8 +77,30 @@ impl JobFile {
             timeout: self.timeout.map(|timeout| duration("timeout", timeout)).transpose()?,
             parallelism: parallelism.transpose()?,
             fail_fast: self.fail_fast.unwrap_or(true),
+            gang,
             task,
         })
+    }
+}
+
+fn gang(
+    gang: bool,
+    hold: Option<Duration>,
+    count: u32,
+    parallelism: Option<u32>,
+) -> Result<Option<Duration>, Invalid> {
+    match (gang, hold, parallelism) {
+        (false, None, _) => Ok(None),
+        (false, Some(hold), _) => {
+            Err(Invalid::new("gang_hold", humantime::format_duration(hold), "`gang = true` beside it"))
+        }
+        (true, _, Some(most)) if most < count => {
+            Err(Invalid::new("parallelism", most, "none, as all tasks of a gang run together"))
+        }
+        (true, hold, _) => {
+            within("count", count, 1, MAX_GANG)?;
+            Ok(Some(duration("gang_hold", hold.unwrap_or(GANG_HOLD))?))
+        }
     }
 }
 

@@ -89,7 +89,10 @@ async fn apply(
         return Err(Invalid::new("id", &spec.id, format!("{id}, as the path has it")).into());
     }
     let expected = expected_version(&headers)?;
-    let apply = move |planner: &mut Planner, view: &View| planner.apply(spec, expected, dry_run, view.now());
+    let apply = move |planner: &mut Planner, view: &View| {
+        view.check_role(spec.task.role.as_ref()).map_err(Refusal::from)?;
+        planner.apply(spec, expected, dry_run, view.now())
+    };
     Ok(Json(hosted.command(apply).await?))
 }
 

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use divvy_sdk::proto::Invalid;
+use divvy_sdk::TaskSpec;
+use divvy_sdk::proto::{Invalid, RolePath};
 use divvy_sdk::spec::{Format, SpecError, TaskTable, parse};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct AppFile {
     /// How many tasks are to run: 1.
     #[serde(default = "one", deserialize_with = "instances")]
     pub instances: u32,
+    /// Whose resources they use: the first of the framework's roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RolePath>,
     /// What each of them is.
     pub task: TaskTable,
     /// How they are replaced when the task changes.
@@ -118,6 +122,7 @@ impl AppFile {
     /// A value makes no sense; the error names the field.
     pub fn into_spec(self) -> Result<AppSpec, Invalid> {
         let task = self.task.into_spec(self.id.as_str()).map_err(|invalid| invalid.within("task"))?;
+        let task = TaskSpec { role: self.role, ..task };
         let spec = AppSpec {
             update: self.update.into_policy().map_err(|invalid| invalid.within("update"))?,
             replace_unreachable_after: self.replace_unreachable_after.unwrap_or_default(),

@@ -25,9 +25,16 @@ pub struct ServeArgs {
     /// Where state is kept.
     #[arg(long, env = "DIVVY_DATA_DIR", default_value = ".", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// The role whose resources are used.
-    #[arg(long, env = "DIVVY_ROLE", default_value = "*")]
-    pub role: RolePath,
+    /// The roles whose resources are used, joined by commas; the first is for what names none.
+    #[arg(
+        long,
+        env = "DIVVY_ROLES",
+        default_value = "*",
+        alias = "role",
+        value_delimiter = ',',
+        value_name = "ROLE,..."
+    )]
+    pub roles: Vec<RolePath>,
     /// Listen beyond this machine although nothing is encrypted or authenticated yet.
     #[arg(long, env = "DIVVY_INSECURE")]
     pub insecure: bool,
@@ -48,7 +55,7 @@ impl ServeArgs {
         let config = HostConfig {
             listen: self.listen,
             url: self.advertise,
-            role: self.role,
+            roles: self.roles,
             ..HostConfig::new(name, context.master.clone(), open_store(&self.data_dir)?)
         };
         let stop = stop_signal()?;

@@ -185,8 +185,16 @@ impl Job {
 
     /// Whether it would use an offer.
     pub(super) fn wants_offers(&self) -> bool {
-        let more = !self.replaceable.is_empty() || (!self.ready.is_empty() && self.slots() > 0);
-        more && self.end.is_none() && !self.is_ending()
+        self.wanted() > 0
+    }
+
+    /// How many tasks it would launch now if there were room.
+    pub(super) fn wanted(&self) -> u32 {
+        if self.end.is_some() || self.is_ending() {
+            return 0;
+        }
+        let count = |set: &BTreeSet<u32>| u32::try_from(set.len()).unwrap_or(u32::MAX);
+        count(&self.replaceable).saturating_add(count(&self.ready).min(self.slots()))
     }
 
     /// Its tasks that have not ended, for placement.
@@ -249,6 +257,7 @@ impl Job {
                 settled: index.standing != Standing::Open || self.end.is_some(),
                 superseded: index.launched > id.attempt,
                 timed_out: index.timed_out == Some(id.attempt),
+                taken_back: index.taken_back == Some(id.attempt),
                 ending,
             },
         );
@@ -259,6 +268,8 @@ impl Job {
             Next::Nothing => {}
             Next::Succeeded => self.succeeded += 1,
             Next::Failed => self.failed += 1,
+            // It is queued below.
+            Next::AtOnce => {}
             Next::Retry(delay) => {
                 index.retry_at = Some(now + delay);
                 self.backing_off.insert((now + delay, id.index));
@@ -311,7 +322,9 @@ impl Job {
     // -- Deciding --
 
     /// Does what is due, and says when the next thing is.
-    pub(super) fn advance(&mut self, now: Timestamp, actions: &mut Actions) {
+    pub(super) fn advance(&mut self, view: &View, actions: &mut Actions) {
+        let now = view.now();
+        self.take_back(view, actions);
         self.end_backoffs(now, actions);
         self.replaceable.clear();
         if self.is_ending() {
@@ -322,6 +335,29 @@ impl Job {
             self.watch(number, attempt, live, now, actions);
         }
         self.settle(now, actions);
+    }
+
+    /// Ends the tries whose resources are wanted back. Marked before the kill leaves, so that their ends are known for what they
+    /// are even after a restart.
+    fn take_back(&mut self, view: &View, actions: &mut Actions) {
+        for offer in view.inverse_offers() {
+            for id in offer
+                .tasks
+                .iter()
+                .filter_map(TryId::parse)
+                .filter(|id| id.job == self.spec.id && id.run == self.run)
+            {
+                let live = self.live.get(&(id.index, id.attempt)).is_some_and(|live| !live.killing);
+                let Some(index) = self.indexes.get_mut(&id.index).filter(|_| live) else { continue };
+                if index.taken_back == Some(id.attempt) {
+                    continue;
+                }
+                index.taken_back = Some(id.attempt);
+                let key = Key::Index { job: self.spec.id.clone(), run: self.run, index: id.index };
+                put(actions, &key, &*index);
+                actions.kills.extend(id.task_id().ok().map(|task_id| Kill { task_id, grace: None }));
+            }
+        }
     }
 
     fn end_backoffs(&mut self, now: Timestamp, actions: &mut Actions) {
@@ -425,9 +461,15 @@ impl Job {
 
     /// The index to be tried next, and its attempt.
     pub(super) fn next(&self) -> Option<TryId> {
-        let index = *self.replaceable.first().or_else(|| self.ready.first())?;
-        let attempt = self.indexes.get(&index).map_or(0, |index| index.launched) + 1;
-        Some(TryId { job: self.spec.id.clone(), run: self.run, index, attempt })
+        self.upcoming().next()
+    }
+
+    /// The indexes to be tried, in order, and their attempts.
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = TryId> + '_ {
+        self.replaceable.iter().chain(&self.ready).map(|index| {
+            let attempt = self.indexes.get(index).map_or(0, |index| index.launched) + 1;
+            TryId { job: self.spec.id.clone(), run: self.run, index: *index, attempt }
+        })
     }
 
     /// A try was put into an Accept.
@@ -452,13 +494,15 @@ enum Next {
     Nothing,
     Succeeded,
     Failed,
+    AtOnce,
     Retry(std::time::Duration),
 }
 
 impl Index {
     /// Whether its bounds leave another try.
     pub(super) fn may_be_tried(&self, spec: &JobSpec) -> bool {
-        self.launched < spec.retries.saturating_add(1).saturating_add(MAX_LOST)
+        let counted = self.launched.saturating_sub(self.given_back);
+        counted < spec.retries.saturating_add(1).saturating_add(MAX_LOST)
     }
 
     fn apply(&mut self, spec: &JobSpec, outcome: Outcome, cause: impl FnOnce() -> String) -> Next {
@@ -469,6 +513,10 @@ impl Index {
                 return Next::Succeeded;
             }
             Outcome::Cancelled | Outcome::Superseded => return Next::Nothing,
+            Outcome::TakenBack => {
+                self.given_back += 1;
+                return Next::AtOnce;
+            }
             Outcome::Lost => {
                 self.lost += 1;
                 delay_after_loss(self.lost)

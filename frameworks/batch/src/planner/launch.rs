@@ -1,9 +1,9 @@
 //! Which try goes into which offer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use divvy_sdk::{Actions, Offer, TaskSpec, View, placement};
+use divvy_sdk::{Accept, Actions, Offer, TaskSpec, View, placement};
 
 use super::Planner;
 use super::job::Job;
@@ -25,8 +25,11 @@ struct Round<'a> {
 impl Planner {
     /// Fills the offers. The job with the fewest running tasks gets the next place, the older first; one whose next task fits
     /// nowhere is out for this turn.
-    pub(super) fn launch(&mut self, view: &View, offers: Vec<Offer>, actions: &mut Actions) {
-        let waiting = self.jobs.values().filter(|job| job.wants_offers());
+    pub(super) fn launch(&mut self, view: &View, mut offers: Vec<Offer>, actions: &mut Actions) {
+        for job in self.jobs.values_mut().filter(|job| job.spec.gang.is_some() && job.wants_offers()) {
+            launch_gang(job, view, &mut offers, actions);
+        }
+        let waiting = self.jobs.values().filter(|job| job.spec.gang.is_none() && job.wants_offers());
         let mut queue: BTreeSet<(u32, u64, JobId)> =
             waiting.map(|job| (job.running(), job.run, job.spec.id.clone())).collect();
         let mut round = Round { view, offers, turn: 0, full: false };
@@ -44,6 +47,33 @@ impl Planner {
         }
         let used = round.offers.into_iter().filter(|offer| !offer.taken().is_empty());
         actions.accepts.extend(used.map(Offer::accept));
+    }
+}
+
+/// Launches all tasks of the job that wait, if the offers that were made for them together have room for all.
+fn launch_gang(job: &mut Job, view: &View, offers: &mut Vec<Offer>, actions: &mut Actions) {
+    let name = job.spec.id.as_str();
+    let is_its = |offer: &mut Offer| offer.demand().is_some_and(|d| d.gang.is_some() && d.shape == name);
+    let own: Vec<Offer> = offers.extract_if(.., is_its).collect();
+    let mut upcoming: VecDeque<TryId> = job.upcoming().collect();
+    let all: Vec<TryId> = upcoming.iter().cloned().collect();
+    let mut accepts = Vec::new();
+    for mut offer in own {
+        let room = offer.demand().map_or(0, |demand| demand.count);
+        for _ in 0..room {
+            let Some(id) = upcoming.pop_front() else { break };
+            let spec = spec_of(&id, &job.spec.task, job.spec.count);
+            if id.task_id().is_ok_and(|task_id| offer.take(task_id, &spec).is_err()) {
+                upcoming.push_front(id);
+                break;
+            }
+        }
+        accepts.push(offer.accept());
+    }
+    // What is not accepted is declined.
+    if upcoming.is_empty() && !accepts.is_empty() {
+        all.iter().for_each(|id| job.launched(id, view.now(), actions));
+        actions.accept(Accept::together(accepts));
     }
 }
 

@@ -11,10 +11,13 @@
 //! - Two tries of one index overlap in one case only: its agent does not answer for [`UNREACHABLE_AFTER`] after it was
 //!   declared unreachable. Then another is started. Whichever succeeds first counts; the older is killed if it returns still
 //!   running. So work is *at least once*, and `DIVVY_TASK_INDEX` with `DIVVY_ATTEMPT` is the key to make it idempotent with.
+//! - What is taken back for others, be it for a drain or a guarantee, is tried again at once, and counts for nothing.
+//! - The tasks of a gang that wait are launched together or not at all.
 //! - Among jobs, the one with the fewest running tasks gets the next place, the older first: nobody starves.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod demand;
 mod job;
 mod launch;
 mod outcome;
@@ -39,7 +42,7 @@ use self::spec::TryId;
 pub use self::outcome::{MAX_LOST, Outcome};
 pub use self::record::{RestoreError, Try};
 pub use self::report::{Counts, IndexStatus, JobState, JobStatus, JobSummary, RunSummary};
-pub use self::spec::{BACKOFF, BACKOFF_MAX, JobId, JobSpec, MAX_COUNT, MAX_RETRIES};
+pub use self::spec::{BACKOFF, BACKOFF_MAX, GANG_HOLD, JobId, JobSpec, MAX_COUNT, MAX_GANG, MAX_RETRIES};
 
 /// How long after its agent was declared unreachable another try of an index may start. The master has by then missed the
 /// agent for some time already.
@@ -63,6 +66,9 @@ pub enum Refusal {
     /// The job has ended, so there is nothing to cancel.
     #[error("job {0} has already {1}")]
     Ended(JobId, JobState),
+    /// What is asked for makes no sense here.
+    #[error(transparent)]
+    Invalid(#[from] divvy_proto::Invalid),
     /// No more jobs can be kept.
     #[error("{MAX_JOBS} jobs have not ended; wait for some, or cancel them")]
     Full,
@@ -74,15 +80,13 @@ pub struct Planner {
     jobs: BTreeMap<JobId, Job>,
     /// Number of the next run.
     next_run: u64,
-    /// Whether offers were wanted when last said.
-    wanted: bool,
 }
 
 impl Planner {
     /// Without jobs.
     #[must_use]
     pub fn new() -> Self {
-        Self { jobs: BTreeMap::new(), next_run: 1, wanted: false }
+        Self { jobs: BTreeMap::new(), next_run: 1 }
     }
 
     /// As it was, from what its writes have stored: keys below the framework's prefix, in any order. Keys that are not the
@@ -136,8 +140,6 @@ impl Planner {
         let job = Job::new(spec, run, now, history);
         job.keep(&mut actions);
         self.jobs.insert(job.spec.id.clone(), job);
-        // What others had no use for may be just right for this one.
-        actions.revive = true;
         Ok((run, actions))
     }
 
@@ -298,13 +300,11 @@ impl Scheduler for Planner {
         let mut actions = Actions::none();
         self.observe(view, &mut actions);
         for job in self.jobs.values_mut() {
-            job.advance(view.now(), &mut actions);
+            job.advance(view, &mut actions);
         }
         self.launch(view, offers, &mut actions);
-        let wanted = self.jobs.values().any(Job::wants_offers);
-        actions.revive |= wanted && !self.wanted;
-        actions.revive &= wanted;
-        self.wanted = wanted;
-        actions.needs_offers(wanted)
+        self.state_demand(view, &mut actions);
+        view.inverse_offers().for_each(|offer| actions.accept_inverse(offer.id));
+        actions
     }
 }

@@ -29,6 +29,8 @@ pub enum Outcome {
     Invalid,
     /// It never ran, or did not end by itself: its agent went away, its offer was gone, somebody killed it.
     Lost,
+    /// Its resources were wanted back, for a drain or a guarantee. Tried again at once; counts for nothing.
+    TakenBack,
     /// It was killed because its job ends.
     Cancelled,
     /// Another try had taken its place, or its index was done without it. Counts for nothing.
@@ -51,6 +53,7 @@ impl fmt::Display for Outcome {
             Self::TimedOut => "timed out",
             Self::Invalid => "invalid",
             Self::Lost => "lost",
+            Self::TakenBack => "taken back",
             Self::Cancelled => "cancelled",
             Self::Superseded => "superseded",
         })
@@ -66,6 +69,8 @@ pub(super) struct Circumstances {
     pub(super) superseded: bool,
     /// It was killed for its time.
     pub(super) timed_out: bool,
+    /// It was killed because its resources were wanted back.
+    pub(super) taken_back: bool,
     /// Its job is being ended.
     pub(super) ending: bool,
 }
@@ -81,6 +86,8 @@ pub(super) fn judge(task: &Task, now: Circumstances) -> Outcome {
         _ if now.timed_out => Outcome::TimedOut,
         (_, reason) if is_own_fault(reason) => Outcome::Failed,
         (TaskState::Killed, _) if now.ending => Outcome::Cancelled,
+        (TaskState::Killed, _) if now.taken_back => Outcome::TakenBack,
+        (_, reason) if is_taken_back(reason) => Outcome::TakenBack,
         (TaskState::Killed, _) => Outcome::Lost,
         (_, reason) if is_cluster_fault(reason) => Outcome::Lost,
         _ => Outcome::Failed,
@@ -90,6 +97,11 @@ pub(super) fn judge(task: &Task, now: Circumstances) -> Outcome {
 /// Reasons for which even a kill counts against the task.
 const fn is_own_fault(reason: Reason) -> bool {
     matches!(reason, Reason::Unhealthy | Reason::OutOfMemory)
+}
+
+/// Reasons of the kernel for ending a task that are nobody's fault.
+const fn is_taken_back(reason: Reason) -> bool {
+    matches!(reason, Reason::Preempted | Reason::AgentDrained | Reason::Revoked)
 }
 
 /// Reasons for which even a failure does not count against the task.
@@ -104,6 +116,7 @@ const fn is_cluster_fault(reason: Reason) -> bool {
             | Reason::OfferGone
             | Reason::KillRequested
             | Reason::KilledDuringLaunch
+            | Reason::GangBroken
     )
 }
 

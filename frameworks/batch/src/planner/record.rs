@@ -72,6 +72,12 @@ pub(super) struct Index {
     pub(super) retry_at: Option<Timestamp>,
     /// The attempt that was killed for its time.
     pub(super) timed_out: Option<u32>,
+    /// The attempt that was killed because its resources were wanted back.
+    #[serde(default)]
+    pub(super) taken_back: Option<u32>,
+    /// Tries that ended for that: they count for nothing.
+    #[serde(default)]
+    pub(super) given_back: u32,
     /// The latest tries that have ended, oldest first.
     pub(super) tries: Vec<Try>,
     /// Why it waits or has failed, for people.

@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 pub const MAX_COUNT: u32 = 100_000;
 /// Most retries of one index.
 pub const MAX_RETRIES: u32 = 100;
+/// Most tasks of a gang: they are launched by one message.
+pub const MAX_GANG: u32 = 1_000;
+/// How long the kernel holds what it has gathered for a gang, unless a job says otherwise.
+pub const GANG_HOLD: Duration = Duration::from_secs(30);
 /// Wait before the first retry (Kubernetes: 10 s); doubled for each further one.
 pub const BACKOFF: Duration = Duration::from_secs(10);
 /// Longest wait before a retry, unless a job asks for more at once (Kubernetes: 6 min).
@@ -86,6 +90,9 @@ pub struct JobSpec {
     /// Whether one index that failed for good ends the whole job, killing what runs (as a Kubernetes Job does). Otherwise
     /// the other indexes are run to their end first.
     pub fail_fast: bool,
+    /// All tasks that wait are launched together or not at all; the kernel holds what it has gathered for at most this long.
+    #[serde(default, with = "humantime_serde")]
+    pub gang: Option<Duration>,
     /// What to run.
     pub task: TaskSpec,
 }

@@ -46,6 +46,17 @@ pub(super) struct Member<'a> {
     pub(super) available: bool,
     /// Stands where its constraints do not allow it.
     pub(super) misplaced: bool,
+    /// What it holds is wanted back, and it is to be replaced for no other reason.
+    pub(super) leaving: Option<Leaving>,
+}
+
+/// A task whose agent is drained, or whose resources others are promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// When it is killed, if it is.
+    pub(super) deadline: Option<Timestamp>,
+    /// That is so soon that it stops now, whether or not another has taken its place.
+    pub(super) due: bool,
 }
 
 impl Member<'_> {
@@ -80,12 +91,13 @@ pub(super) fn label(task: &Task, name: &str) -> u32 {
 /// Looks at an app's tasks that have not ended.
 pub(super) fn census<'a>(app: &App, tasks: &[&'a Task], memory: &Memory, view: &View) -> Vec<Member<'a>> {
     let live = tasks.iter().filter(|task| task.is_live());
-    let mut members: Vec<Member<'a>> = live.map(|task| member(app, task, memory, view.now())).collect();
+    let mut members: Vec<Member<'a>> = live.map(|task| member(app, task, memory, view)).collect();
     mark_misplaced(app, &mut members, view);
     members
 }
 
-fn member<'a>(app: &App, task: &'a Task, memory: &Memory, now: Timestamp) -> Member<'a> {
+fn member<'a>(app: &App, task: &'a Task, memory: &Memory, view: &View) -> Member<'a> {
+    let now = view.now();
     let version = label(task, VERSION);
     let stopping =
         task.killing || task.state() == TaskState::Killing || memory.stopping.contains_key(task.id());
@@ -95,15 +107,32 @@ fn member<'a>(app: &App, task: &'a Task, memory: &Memory, now: Timestamp) -> Mem
     let proven = since.is_some_and(|since| now.since(*since) >= app.policy().min_healthy_time);
     // While a failed deployment is mended with the stable version, whatever works is kept.
     let keep = !app.removing() && if app.fallback().is_some() { healthy || !current } else { current };
+    let leaving = if keep { leaving(app, task, view) } else { None };
     let standing = match task.state() {
         TaskState::Unreachable if stopping || !keep || waited_for(app, task, now).is_none() => Standing::Lost,
         _ if stopping => Standing::Stopping,
+        _ if leaving.is_some() => Standing::Replace,
         _ if keep => Standing::Keep,
         _ => Standing::Replace,
     };
     let available = healthy && (proven || !current);
     let instance = label(task, INSTANCE);
-    Member { task, version, instance, standing, healthy, available, misplaced: false }
+    Member { task, version, instance, standing, healthy, available, misplaced: false, leaving }
+}
+
+/// Before the deadline by so much, and the time in which an endpoint is withdrawn, a task stops in any case.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// Whether others want back what the task holds.
+fn leaving(app: &App, task: &Task, view: &View) -> Option<Leaving> {
+    let deadline = view.wanted_back(task.id())?.deadline;
+    let due = deadline.is_some_and(|deadline| view.now() + last_call(app) >= deadline);
+    Some(Leaving { deadline, due })
+}
+
+/// So long before the deadline of its inverse offer a task of the app stops.
+pub(super) fn last_call(app: &App) -> Duration {
+    app.policy().drain + LAST_CALL
 }
 
 /// How long the return of a task on an agent that does not answer is still waited for.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use divvy_sdk::placement::{PeerAt, allows, explain, place};
+use divvy_sdk::placement::{PeerAt, Placement, allows, explain, place};
 use divvy_sdk::proto::attributes::Attributes;
+use divvy_sdk::proto::demand::{DemandShape, Preference};
 use divvy_sdk::proto::ids::TaskId;
 use divvy_sdk::proto::time::Timestamp;
 use divvy_sdk::{Actions, Offer, Task, TaskSpec, View};
@@ -60,6 +61,16 @@ impl<'a> Want<'a> {
         spec
     }
 
+    /// What the kernel is to look for. It spreads instances over machines, as [`place`] does.
+    fn shape(&self, view: &View, offers: &[Offer]) -> DemandShape {
+        let placement = Placement::new(&self.spec, &self.peers, view, offers);
+        let mut shape = placement.shape(self.app.as_str(), self.count);
+        if shape.preference == Preference::None {
+            shape.preference = Preference::Spread("hostname".to_owned());
+        }
+        shape
+    }
+
     /// Takes one instance from the best offer. Says whether there was one.
     fn launch_one(&mut self, incarnation: u64, view: &View, offers: &mut [Offer]) -> bool {
         let Some(index) = place(&self.spec, &self.peers, view, offers) else { return false };
@@ -93,6 +104,11 @@ impl Planner {
                 self.launched += u64::from(placed);
                 placed && want.count > 0
             });
+        }
+        actions.want_nothing();
+        for want in wants.iter().filter(|want| want.count > 0) {
+            let role = want.spec.role.as_ref().or(view.roles().first());
+            role.into_iter().for_each(|role| actions.want(role, want.shape(view, &offers)));
         }
         if self.launched != before {
             actions.put(COUNTER, self.launched.to_string().into_bytes());

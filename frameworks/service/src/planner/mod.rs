@@ -7,6 +7,8 @@
 //! - an endpoint is withdrawn first, and its task told to stop only after the app's `drain` time;
 //! - a task on an agent that does not answer is replaced after `replace_unreachable_after`. If it returns, there is one too
 //!   many, and the least worthy goes: the replacement while it is not yet healthy, and then the one that was away;
+//! - an instance whose resources are wanted back is replaced elsewhere first, and stops when the replacement is healthy or its
+//!   deadline is near; that is nobody's failure;
 //! - a failed deployment stops; what works of the new version is kept, and the stable version fills up to `instances`.
 //!   Without a stable version it is tried on, with back-off.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -31,7 +33,7 @@ use divvy_sdk::proto::time::Timestamp;
 use divvy_sdk::{Actions, Offer, Scheduler, Task, View};
 
 use self::app::App;
-use self::census::{APP, Member, Memory, Standing, census, label, waited_for};
+use self::census::{APP, Leaving, Member, Memory, Standing, census, label, last_call, waited_for};
 use self::launch::Want;
 use self::roll::{Bounds, decide};
 use self::spec::AppId;
@@ -116,7 +118,7 @@ impl Scheduler for Planner {
             self.missing.get(id).is_none_or(|before| before.0 != wanted.0 || before.1 < wanted.1)
         });
         actions.revive = news;
-        actions.needs_offers = Some(!missing.is_empty());
+        view.inverse_offers().for_each(|offer| actions.accept_inverse(offer.id));
         self.missing = missing;
         actions
     }
@@ -228,10 +230,21 @@ fn account(app: &mut App, memory: &mut Memory, task: &Task, now: Timestamp) -> b
 
 /// Whether a task that ended would likely do so again. One that ended well counts too: a service is not meant to end.
 fn is_own_fault(task: &Task) -> bool {
-    use Reason::{AgentGone, AgentRestarted, FrameworkRemoved, KillRequested, StatusLost};
+    use Reason::{
+        AgentDrained, AgentGone, AgentRestarted, FrameworkRemoved, GangBroken, KillRequested, Preempted,
+        Revoked, StatusLost,
+    };
     let others = matches!(
         task.status.reason,
-        AgentGone | AgentRestarted | FrameworkRemoved | KillRequested | StatusLost
+        AgentDrained
+            | AgentGone
+            | AgentRestarted
+            | FrameworkRemoved
+            | GangBroken
+            | KillRequested
+            | Preempted
+            | Revoked
+            | StatusLost
     );
     let state = task.state();
     matches!(state, TaskState::Failed | TaskState::Finished | TaskState::Error) && !others
@@ -292,6 +305,10 @@ fn set_alarms(app: &App, memory: &Memory, members: &[Member<'_>], now: Timestamp
         let unproven = member.healthy && !member.available && app.rollout.state != DeploymentState::Succeeded;
         if let Some(since) = memory.healthy_since.get(member.task.id()).filter(|_| unproven) {
             actions.wake_at(*since + app.policy().min_healthy_time);
+        }
+        if let Some(Leaving { deadline: Some(deadline), due: false }) = member.leaving {
+            let left = deadline.since(now).saturating_sub(last_call(app));
+            actions.wake_at(now + left);
         }
         if member.unreachable()
             && let Some(left) = waited_for(app, member.task, now)

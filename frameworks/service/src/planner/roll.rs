@@ -3,6 +3,9 @@
 //!
 //! - stopping never takes the healthy count below `min_healthy`;
 //! - launching never takes the number of tasks that run above `max_total`.
+//!
+//! One exception: what is wanted back stops shortly before its deadline in any case, so that its endpoint is withdrawn before the
+//! kernel kills it.
 
 use std::cmp::Reverse;
 
@@ -42,11 +45,21 @@ pub(super) fn decide(members: &[Member<'_>], bounds: Bounds) -> Decision {
     let launch = bounds.instances.saturating_sub(count(keep.len())).min(room);
 
     let serving = keep.iter().chain(&replace);
-    let mut spare = count(serving.filter(|m| m.available).count()).saturating_sub(bounds.min_healthy);
+    let available = count(serving.filter(|m| m.available).count());
+    let mut spare = available.saturating_sub(bounds.min_healthy);
     let excess = keep.len().saturating_sub(bounds.instances as usize);
-    let surplus = give_up(&keep, excess, &mut spare);
-    let outdated = give_up(&replace, replace.len(), &mut spare);
-    Decision { stop: surplus.into_iter().chain(outdated).collect(), launch }
+    let mut stop = give_up(&keep, excess, &mut spare);
+    let (leaving, outdated): (Vec<_>, Vec<_>) = replace.into_iter().partition(|m| m.leaving.is_some());
+    stop.extend(give_up(&outdated, outdated.len(), &mut spare));
+    // What is wanted back leaves when another has taken its place, unless there is no room for another beside it.
+    let one_more = bounds.max_total > bounds.instances;
+    let floor = if one_more { bounds.instances } else { bounds.min_healthy };
+    let mut spare = available.saturating_sub(floor).min(spare);
+    let (due, in_time): (Vec<&Member<'_>>, Vec<&Member<'_>>) =
+        leaving.into_iter().partition(|m| m.leaving.is_some_and(|leaving| leaving.due));
+    stop.extend(due.iter().map(|m| m.task.id().clone()));
+    stop.extend(give_up(&in_time, in_time.len(), &mut spare));
+    Decision { stop, launch }
 }
 
 /// The first in this order are parted with first.

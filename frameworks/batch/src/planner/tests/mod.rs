@@ -1,11 +1,14 @@
 //! The planner's promises as short stories.
 
+mod demand;
 mod histories;
 mod world;
 
 use std::collections::BTreeSet;
 
 use super::*;
+use demand::shape;
+use divvy_proto::role::RolePath;
 use world::{Fate, World, id, job};
 
 fn ids<const N: usize>(ids: [&str; N]) -> BTreeSet<String> {
@@ -18,7 +21,7 @@ fn a_job_of_three_runs_three_indexes_and_succeeds() {
     assert_eq!(world.submit("id = 'a'\ncount = 3"), Ok(1));
     assert_eq!(world.live(), ids(["a-1.0.1", "a-1.1.1", "a-1.2.1"]));
     assert_eq!(world.summary("a"), "running p0 r3 s0 f0 c0");
-    assert!(!world.offers_wanted, "nothing is left to launch");
+    assert!(!world.wants_offers(), "nothing is left to launch");
     for index in 0..3 {
         world.end("a", index, Fate::Succeeds);
     }
@@ -31,7 +34,7 @@ fn one_offer_is_filled_with_as_many_tasks_as_fit() {
     let mut world = World::new(&["cpus=1;mem=1GiB", "cpus=0.25;mem=1GiB"]);
     world.submit("id = 'a'\ncount = 100").unwrap();
     assert_eq!(world.summary("a"), "running p88 r12 s0 f0 c0");
-    assert!(world.offers_wanted);
+    assert!(world.wants_offers());
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn a_failure_is_tried_again_after_a_wait_that_doubles_and_then_fails_the_job() {
     assert_eq!(world.summary("a"), "running p1 r0 s0 f0 c0");
     assert_eq!(world.status("a").summary.waiting, ["index 0 tries again in 10 s after exit code 1"]);
     world.pass(9);
-    assert_eq!((world.live(), world.offers_wanted), (ids([]), false));
+    assert_eq!((world.live(), world.wants_offers()), (ids([]), false));
     world.pass(1);
     assert_eq!(world.live(), ids(["a-1.0.2"]));
     world.end("a", 0, Fate::OutOfMemory);
@@ -65,7 +68,7 @@ fn offers_are_asked_for_again_when_the_wait_is_over() {
     let mut world = World::new(&["cpus=4;mem=1GiB"]);
     world.submit("id = 'a'\nretries = 1").unwrap();
     world.end("a", 0, Fate::Exits(1));
-    assert!(!world.offers_wanted);
+    assert!(!world.wants_offers());
     world.revived = false;
     world.pass(10);
     assert_eq!((world.live(), world.revived), (ids(["a-1.0.2"]), true));
@@ -250,7 +253,7 @@ fn parallelism_is_held() {
     world.submit("id = 'a'\ncount = 5\nparallelism = 2").unwrap();
     assert_eq!(world.summary("a"), "running p3 r2 s0 f0 c0");
     assert_eq!(world.status("a").summary.waiting, ["3 indexes wait: parallelism = 2 is reached"]);
-    assert!(!world.offers_wanted);
+    assert!(!world.wants_offers());
     world.end("a", 0, Fate::Succeeds);
     world.turn();
     assert_eq!(world.summary("a"), "running p2 r2 s1 f0 c0");
@@ -323,7 +326,8 @@ fn all_effects_of_an_end_and_a_start_are_one_commit() {
     assert_eq!(Actions { writes: Vec::new(), ..actions }, {
         let mut expected = Actions::none();
         expected.forget(first);
-        expected.needs_offers(true)
+        expected.want(&RolePath::default(), shape("a", 1));
+        expected
     });
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use divvy_proto::Bytes;
 use divvy_proto::api::{Agent, AgentState, ResourceUse};
+use divvy_proto::demand::{Demand, DemandShape, OfferedDemand};
 use divvy_proto::ids::{AgentId, Hostname, OfferId, TaskId};
 use divvy_proto::resources::Resources;
-use divvy_proto::scheduler::OfferInfo;
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::{InverseOffer, OfferInfo};
 use divvy_proto::task::{ContainerStatus, ExitStatus, Reason, Source, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 use divvy_sdk::{Actions, Offer, Scheduler, Task, View, Write};
@@ -26,6 +28,7 @@ pub(super) enum Fate {
     Dropped,
     AgentRestarts,
     KilledByOperator,
+    KilledByKernel(Reason),
 }
 
 #[derive(Debug)]
@@ -38,7 +41,9 @@ pub(super) struct World {
     pub(super) tasks: BTreeMap<TaskId, Task>,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     /// What the planner last said.
-    pub(super) offers_wanted: bool,
+    pub(super) demand: BTreeMap<RolePath, Demand>,
+    /// What the kernel wants back.
+    pub(super) wanted_back: Vec<InverseOffer>,
     pub(super) wake_at: Option<Timestamp>,
     pub(super) revived: bool,
     /// Everything that was ever launched, in order.
@@ -65,7 +70,8 @@ impl World {
             store: BTreeMap::new(),
             tasks: BTreeMap::new(),
             agents: agents.map(|agent| (agent.id.clone(), agent)).collect(),
-            offers_wanted: true,
+            demand: BTreeMap::new(),
+            wanted_back: Vec::new(),
             wake_at: None,
             revived: false,
             launched: Vec::new(),
@@ -74,7 +80,8 @@ impl World {
     }
 
     pub(super) fn view(&self) -> View {
-        View::of(self.now, self.tasks.values().cloned(), self.agents.values().cloned())
+        let view = View::of(self.now, self.tasks.values().cloned(), self.agents.values().cloned());
+        view.with_inverse_offers(self.wanted_back.clone())
     }
 
     // -- Users --
@@ -118,15 +125,19 @@ impl World {
 
     // -- The framework's process --
 
-    /// One reconcile, committed; and another if offers come only now, because they were not wanted before.
+    /// One reconcile, committed; and another if offers come only now, because something else was wanted before.
     pub(super) fn turn(&mut self) {
-        let wanted = self.offers_wanted;
+        let wanted = self.demand.clone();
         let actions = self.decide();
         self.commit(actions);
-        if self.offers_wanted && !wanted {
+        if self.wants_offers() && self.demand != wanted {
             let actions = self.decide();
             self.commit(actions);
         }
+    }
+
+    pub(super) fn wants_offers(&self) -> bool {
+        self.demand.values().any(|demand| !demand.shapes.is_empty())
     }
 
     /// Dies in the middle of a turn, before anything of it is durable, and comes back.
@@ -139,11 +150,11 @@ impl World {
     /// Dies and comes back with what is durable.
     pub(super) fn restart(&mut self) {
         self.planner = Planner::restore(self.store.clone()).unwrap();
-        self.offers_wanted = true;
+        self.demand.clear();
     }
 
     fn decide(&mut self) -> Actions {
-        let offers = if self.offers_wanted { self.offers() } else { Vec::new() };
+        let offers = self.offers();
         let view = self.view();
         self.planner.reconcile(&view, offers)
     }
@@ -183,7 +194,8 @@ impl World {
         for kill in actions.kills {
             self.tasks.get_mut(&kill.task_id).expect("only what is known is killed").killing = true;
         }
-        self.offers_wanted = actions.needs_offers.unwrap_or(self.offers_wanted);
+        self.demand = actions.demand.unwrap_or_else(|| self.demand.clone());
+        assert!(self.demand.values().all(|demand| demand.gang.is_none() || demand.shapes.len() == 1));
         self.wake_at = actions.wake_at;
         self.revived |= actions.revive;
     }
@@ -213,18 +225,43 @@ impl World {
         })
     }
 
+    /// All that is free on each agent, if anything is wanted; or offers for a whole gang, if it has room.
     fn offers(&mut self) -> Vec<Offer> {
+        let gang = self.demand.values().find(|demand| demand.gang.is_some());
+        if let Some(shape) = gang.and_then(|demand| demand.shapes.first()).cloned() {
+            return self.gang(&shape);
+        }
+        if !self.wants_offers() {
+            return Vec::new();
+        }
         let active = self.agents.values().filter(|agent| agent.state == AgentState::Active);
         let offered: Vec<(Agent, Resources)> =
             active.map(|agent| (agent.clone(), self.free(agent))).collect();
-        offered
-            .into_iter()
-            .filter(|(_, free)| !free.is_empty())
-            .map(|(agent, free)| self.offer(agent, free))
-            .collect()
+        let offered = offered.into_iter().filter(|(_, free)| !free.is_empty());
+        offered.map(|(agent, free)| self.offer(agent, free, None)).collect()
     }
 
-    fn offer(&mut self, agent: Agent, resources: Resources) -> Offer {
+    fn gang(&mut self, shape: &DemandShape) -> Vec<Offer> {
+        let mut missing = shape.count;
+        let mut offered = Vec::new();
+        for agent in self.agents.values().filter(|agent| agent.state == AgentState::Active) {
+            let (mut free, mut held, mut count) = (self.free(agent), Resources::new(), 0);
+            while let (true, Some(rest)) = (missing > 0, free.checked_sub(&shape.resources)) {
+                (free, held) = (rest, held.checked_add(&shape.resources).unwrap());
+                (missing, count) = (missing - 1, count + 1);
+            }
+            if count > 0 {
+                let demand = OfferedDemand { shape: shape.name.clone(), count, gang: Some(1) };
+                offered.push((agent.clone(), held, demand));
+            }
+        }
+        if missing > 0 {
+            return Vec::new();
+        }
+        offered.into_iter().map(|(agent, held, demand)| self.offer(agent, held, Some(demand))).collect()
+    }
+
+    fn offer(&mut self, agent: Agent, resources: Resources, demand: Option<OfferedDemand>) -> Offer {
         self.offers_made += 1;
         let Agent { id: agent_id, hostname, attributes, .. } = agent;
         let id = OfferId(self.offers_made);
@@ -239,7 +276,7 @@ impl World {
             volumes: Vec::new(),
             revocable: false,
             unavailable: None,
-            demand: None,
+            demand,
         })
     }
 
@@ -275,6 +312,7 @@ impl World {
             }),
             Fate::Dropped => self.set(id, TaskState::Dropped, Reason::OfferGone, |_| {}),
             Fate::AgentRestarts => self.set(id, TaskState::Failed, Reason::AgentRestarted, |_| {}),
+            Fate::KilledByKernel(reason) => self.set(id, TaskState::Killed, reason, |_| {}),
             Fate::KilledByOperator => self.set(id, TaskState::Killed, Reason::KillRequested, |_| {}),
         }
     }

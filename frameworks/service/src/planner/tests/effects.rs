@@ -1,5 +1,9 @@
 //! All effects of single looks, as they are handed to the driver.
 
+use std::collections::BTreeMap;
+
+use divvy_sdk::proto::RolePath;
+use divvy_sdk::proto::demand::{Demand, DemandShape, Preference};
 use divvy_sdk::proto::task::Reason;
 use divvy_sdk::{Actions, Scheduler, Write};
 
@@ -23,13 +27,29 @@ fn one_instance() -> AppSpec {
     AppSpec { instances: 1, ..app("v1") }
 }
 
+/// So many more of the app's tasks.
+fn wanting(count: u32) -> Option<BTreeMap<RolePath, Demand>> {
+    let shape = DemandShape {
+        name: "web".into(),
+        resources: "cpus=0.1;mem=32MiB".parse().unwrap(),
+        ports: 1,
+        count,
+        constraint: None,
+        preference: Preference::Spread("hostname".into()),
+    };
+    let mut actions = Actions::none();
+    actions.want_nothing();
+    actions.want(&RolePath::default(), shape);
+    actions.demand
+}
+
 #[test]
 fn a_new_app_wants_offers_and_asks_again_at_its_deadline() {
     let mut world = World::new(1);
     world.apply(one_instance());
     let expected = Actions {
         wake_at: Some(world.now + SECOND * 600),
-        needs_offers: Some(true),
+        demand: wanting(1),
         revive: true,
         ..Actions::none()
     };
@@ -59,7 +79,7 @@ fn an_ended_task_is_accounted_for_and_forgotten_in_one() {
         writes: vec![Write::Put { key: "apps/web".to_owned(), value: Vec::new() }],
         forget: vec![task],
         wake_at: Some(world.now + SECOND),
-        needs_offers: Some(false),
+        demand: wanting(0),
         ..Actions::none()
     };
     assert_eq!(shown(actions), expected);
@@ -76,7 +96,7 @@ fn an_instance_too_many_is_withdrawn_first_and_killed_after_the_drain_time() {
         // How far the deployment is.
         writes: vec![Write::Put { key: "apps/web".to_owned(), value: Vec::new() }],
         wake_at: Some(world.now + SECOND),
-        needs_offers: Some(false),
+        demand: wanting(0),
         ..Actions::none()
     };
     assert_eq!(shown(world.planner.reconcile(&world.view(), Vec::new())), withdrawn);
@@ -84,6 +104,6 @@ fn an_instance_too_many_is_withdrawn_first_and_killed_after_the_drain_time() {
     world.now = world.now + SECOND;
     let mut killed = Actions { wake_at: Some(world.now + SECOND * 599), ..Actions::none() };
     killed.kill(task);
-    let killed = killed.needs_offers(false);
+    killed.want_nothing();
     assert_eq!(world.planner.reconcile(&world.view(), Vec::new()), killed);
 }

@@ -1,5 +1,6 @@
 //! Stories of apps, on virtual time. The bounds are checked by the world at every step of every story.
 
+mod drain;
 mod effects;
 mod property;
 mod world;
@@ -52,7 +53,7 @@ fn nothing_is_done_and_no_offers_are_wanted_when_all_is_well() {
     let view = world.view();
     let actions = world.planner.reconcile(&view, Vec::new());
     let mut expected = divvy_sdk::Actions::none();
-    expected.needs_offers = Some(false);
+    expected.want_nothing();
     assert_eq!(actions, expected);
 }
 

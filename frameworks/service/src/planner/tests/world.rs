@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use divvy_sdk::proto::api;
 use divvy_sdk::proto::attributes::Attributes;
-use divvy_sdk::proto::ids::{AgentId, Hostname, OfferId, TaskId};
+use divvy_sdk::proto::demand::Demand;
+use divvy_sdk::proto::ids::{AgentId, Hostname, InverseOfferId, OfferId, TaskId};
 use divvy_sdk::proto::resources::Resources;
 use divvy_sdk::proto::role::RolePath;
-use divvy_sdk::proto::scheduler::OfferInfo;
+use divvy_sdk::proto::scheduler::{InverseOffer, InverseReason, OfferInfo};
 use divvy_sdk::proto::task::{
     Command, ContainerStatus, ExitStatus, Reason, Source, TaskInfo, TaskState, TaskStatus,
 };
@@ -37,6 +38,8 @@ pub(super) struct Machine {
     id: AgentId,
     total: Resources,
     up: bool,
+    /// Until when it is emptied, if it is.
+    drain: Option<Timestamp>,
 }
 
 pub(super) struct World {
@@ -54,6 +57,8 @@ pub(super) struct World {
     /// When a task was last seen among the endpoints.
     published: BTreeMap<TaskId, Timestamp>,
     wake_at: Option<Timestamp>,
+    /// What the planner last asked for.
+    pub(super) demand: BTreeMap<RolePath, Demand>,
 }
 
 pub(super) fn id(text: &str) -> AppId {
@@ -74,8 +79,12 @@ impl World {
     /// So many agents of 10 task slots each.
     pub(super) fn new(agents: usize) -> Self {
         let total: Resources = "cpus=1;mem=8GiB;ports=[31000-31999]".parse().unwrap();
-        let machine =
-            |n| Machine { id: AgentId::new(format!("agent-{n}")).unwrap(), total: total.clone(), up: true };
+        let machine = |n| Machine {
+            id: AgentId::new(format!("agent-{n}")).unwrap(),
+            total: total.clone(),
+            up: true,
+            drain: None,
+        };
         Self {
             planner: Planner::new(),
             now: Timestamp(1_000_000),
@@ -89,7 +98,15 @@ impl World {
             ids: BTreeSet::new(),
             published: BTreeMap::new(),
             wake_at: None,
+            demand: BTreeMap::new(),
         }
+    }
+
+    /// One more agent.
+    pub(super) fn add_machine(&mut self) {
+        let id = AgentId::new(format!("agent-{}", self.machines.len() + 1)).unwrap();
+        let total = self.machines[0].total.clone();
+        self.machines.push(Machine { id, total, up: true, drain: None });
     }
 
     pub(super) fn behave(&mut self, program: &str, behaviour: Behaviour) {
@@ -97,7 +114,40 @@ impl World {
     }
 
     pub(super) fn view(&self) -> View {
-        View::of(self.now, self.tasks.values().cloned(), self.machines.iter().map(|m| self.inventory(m)))
+        let agents = self.machines.iter().map(|machine| self.inventory(machine));
+        View::of(self.now, self.tasks.values().cloned(), agents).with_inverse_offers(self.wanted_back())
+    }
+
+    /// Empties an agent: what runs there is wanted back, and killed at the deadline.
+    pub(super) fn drain(&mut self, machine: usize, time: Duration) {
+        self.machines[machine].drain = Some(self.now + time);
+        let here = self.tasks_on(machine);
+        self.due.extend(here.into_iter().map(|task| ((self.now + time, task), TaskState::Killed)));
+    }
+
+    fn wanted_back(&self) -> Vec<InverseOffer> {
+        let drained = self.machines.iter().enumerate().filter(|(_, machine)| machine.drain.is_some());
+        let offers = drained.map(|(at, machine)| InverseOffer {
+            id: InverseOfferId(at as u64),
+            agent_id: machine.id.clone(),
+            hostname: Hostname::new(&machine.id).unwrap(),
+            tasks: self.tasks_on(at),
+            resources: Resources::new(),
+            deadline: machine.drain,
+            reason: InverseReason::Maintenance,
+        });
+        offers.filter(|offer| !offer.tasks.is_empty()).collect()
+    }
+
+    pub(super) fn tasks_on(&self, machine: usize) -> Vec<TaskId> {
+        let here = |task: &&Task| task.is_live() && task.agent_id == self.machines[machine].id;
+        self.tasks.values().filter(here).map(|task| task.id().clone()).collect()
+    }
+
+    /// A drain is so near its end that tasks stop whatever that means for their app.
+    fn last_call(&self) -> bool {
+        let soon = self.now + Duration::from_secs(3);
+        self.machines.iter().any(|machine| machine.drain.is_some_and(|deadline| deadline <= soon))
     }
 
     fn used(&self, machine: &Machine) -> Resources {
@@ -137,7 +187,7 @@ impl World {
         for at in 0..self.machines.len() {
             let machine = &self.machines[at];
             let free = machine.total.saturating_sub(&self.used(machine));
-            if machine.up && !free.is_empty() {
+            if machine.up && machine.drain.is_none() && !free.is_empty() {
                 self.offers += 1;
                 offers.push(Offer::new(OfferInfo {
                     id: OfferId(self.offers),
@@ -188,8 +238,11 @@ impl World {
         let offers = self.make_offers();
         let chosen_before = self.chosen();
         let mut actions = self.planner.reconcile(&before, offers);
-        self.check_stops(&healthy_before, &before);
-        self.check_need(&chosen_before);
+        if !self.last_call() {
+            self.check_stops(&healthy_before, &before);
+            self.check_need(&chosen_before);
+        }
+        self.demand = actions.demand.clone().unwrap_or_default();
         for task in std::mem::take(&mut actions.forget) {
             assert!(!self.tasks.remove(&task).unwrap().is_live(), "{task} is forgotten while it runs");
         }
@@ -244,7 +297,8 @@ impl World {
         self.planner.memory.values().flat_map(|memory| memory.stopping.keys().cloned()).collect()
     }
 
-    /// An instance of the wanted version is stopped only if there are too many, or if a failed deployment gives it up.
+    /// An instance of the wanted version is stopped only if there are too many, if it is wanted back, or if a failed deployment
+    /// gives it up.
     fn check_need(&self, before: &BTreeSet<TaskId>) {
         let after = self.chosen();
         for (id, app) in
@@ -253,7 +307,8 @@ impl World {
             let wanted = |task: &&Task| {
                 let own = task.info.labels[census::APP] == id.as_str();
                 let current = app.same(census::label(task, census::VERSION), app.version);
-                own && current && task.is_live() && !task.killing && !before.contains(task.id())
+                let back = self.wanted_back().iter().any(|offer| offer.tasks.contains(task.id()));
+                own && current && !back && task.is_live() && !task.killing && !before.contains(task.id())
             };
             let wanted: Vec<&TaskId> = self.tasks.values().filter(wanted).map(Task::id).collect();
             let stopped = wanted.iter().filter(|task| after.contains(**task)).count();
