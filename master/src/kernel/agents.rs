@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use divvy_proto::Invalid;
 use divvy_proto::agent::{AgentInfo, AgentMessage, MasterMessage};
 use divvy_proto::api::AgentState;
-use divvy_proto::ids::{AgentId, FrameworkId, OfferId};
+use divvy_proto::ids::{AgentId, FrameworkId};
 use divvy_proto::resources::Resources;
 use divvy_proto::scheduler::StreamError;
 use divvy_proto::task::{AgentTask, TaskState};
@@ -14,6 +14,7 @@ use divvy_proto::time::Timestamp;
 use super::allocator::{AgentIx, Facts};
 use super::holdings::check_fixed;
 use super::maintenance::Upkeep;
+use super::offers::OfferSet;
 use super::registry::Joining;
 use super::reservations::Owned;
 use super::{Absence, Effect, Effects, Kernel, LinkId, Peer, PersistToken, RequestId, TaskKey, Timer};
@@ -43,7 +44,7 @@ pub(super) struct Agent {
     pub(super) held_back: bool,
     /// Tasks that have not ended, or whose end has not been acknowledged.
     pub(super) tasks: BTreeSet<TaskKey>,
-    pub(super) offers: BTreeSet<OfferId>,
+    pub(super) offers: OfferSet,
     /// What of it is reserved, and its volumes.
     pub(super) owned: Owned,
 }
@@ -64,7 +65,7 @@ impl Agent {
             upkeep: Upkeep::default(),
             held_back: false,
             tasks: BTreeSet::new(),
-            offers: BTreeSet::new(),
+            offers: OfferSet::default(),
             owned: Owned::default(),
         }
     }

@@ -80,7 +80,7 @@ use frameworks::{Connection, Framework};
 use gangs::Gangs;
 use inverse::InverseOffers;
 use maintenance::Maintenance;
-use offers::Offer;
+use offers::{Expiries, Offer};
 use policy::Policy;
 use preempt::Preemptions;
 use rates::Rates;
@@ -115,6 +115,7 @@ pub struct Kernel {
     agents: BTreeMap<AgentId, Agent>,
     frameworks: BTreeMap<FrameworkId, Framework>,
     offers: BTreeMap<OfferId, Offer>,
+    expiries: Expiries,
     links: BTreeMap<LinkId, Peer>,
     allocator: Allocator,
     timers: Timers,
@@ -168,6 +169,7 @@ impl Kernel {
             agents: BTreeMap::new(),
             frameworks: BTreeMap::new(),
             offers: BTreeMap::new(),
+            expiries: Expiries::default(),
             links: BTreeMap::new(),
             allocator,
             timers: Timers::default(),
@@ -205,7 +207,7 @@ impl Kernel {
         }
     }
 
-    /// Ends a batch of inputs: allocates once, and tells those who watch what changed.
+    /// Ends a batch of inputs: allocates once for all of it. [`Kernel::tell_changes`] is for those who watch.
     pub fn end_turn(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.started.get_or_insert(now);
         effects.append(&mut self.unsaid);
@@ -215,7 +217,6 @@ impl Kernel {
         self.empty_agents(now, effects);
         self.tell_inverse_offers(effects);
         self.tell_decisions(effects);
-        self.tell_changes(now, effects);
         debug_assert_eq!(self.check_invariants(), Ok(()));
     }
 
@@ -224,13 +225,16 @@ impl Kernel {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         // After a recovery there is something to say at once.
         let unsaid = self.started.filter(|_| !self.unsaid.is_empty());
-        unsaid.into_iter().chain(self.timers.next()).chain(self.allocator.next_deadline()).min()
+        let offers = self.expiries.next();
+        unsaid.into_iter().chain(self.timers.next()).chain(offers).chain(self.allocator.next_deadline()).min()
     }
 
     fn tick(&mut self, now: Timestamp, out: &mut Effects) {
+        while let Some(id) = self.expiries.pop_due(now) {
+            self.expire_offer(now, id, out);
+        }
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Offer(id) => self.expire_offer(now, id, out),
                 Timer::Agent(id) => self.agent_due(now, &id, out),
                 Timer::Failover(id) => self.failover_timeout(now, &id, out),
                 Timer::Heartbeat(id) => self.heartbeat(now, &id, out),

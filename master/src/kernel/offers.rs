@@ -1,15 +1,16 @@
 //! Outstanding offers: how they come to be and how they end. Each is in exactly one framework's hands, for a limited time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId};
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{DEFAULT_REFUSE, Event, Filters, OfferInfo};
 use divvy_proto::time::Timestamp;
+use smallvec::SmallVec;
 
 use super::allocator::{ClientIx, Grant};
-use super::{Effects, Kernel, Timer};
+use super::{Effects, Kernel};
 
 /// Longest that a filter lasts (Mesos: 365 days).
 const LONGEST_REFUSAL: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
@@ -23,6 +24,57 @@ pub(super) struct Offer {
     pub(super) grant: Grant,
     pub(super) since: Timestamp,
     pub(super) expires: Timestamp,
+}
+
+/// When offers expire. All are held equally long, so they expire in the order in which they were made: a queue will do, in
+/// which those that were answered are passed over.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Expiries(VecDeque<(Timestamp, OfferId)>);
+
+impl Expiries {
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.0.front().map(|(at, _)| *at)
+    }
+
+    /// Takes out one offer whose time has come.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<OfferId> {
+        let (_, id) = self.0.pop_front_if(|(at, _)| *at <= now)?;
+        Some(id)
+    }
+
+    /// An offer has ended. The first in the queue is always outstanding, and at least about half of all are.
+    fn ended(&mut self, id: OfferId, outstanding: &BTreeMap<OfferId, Offer>) {
+        if self.0.front().is_some_and(|(_, first)| *first == id) {
+            while self.0.pop_front_if(|(_, first)| !outstanding.contains_key(first)).is_some() {}
+        }
+        if self.0.len() > 2 * outstanding.len() + 64 {
+            self.0.retain(|(_, id)| outstanding.contains_key(id));
+        }
+    }
+}
+
+/// The outstanding offers of one agent: hardly ever more than a few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OfferSet(SmallVec<[OfferId; 2]>);
+
+impl OfferSet {
+    /// In the order in which they were made.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &OfferId> {
+        self.0.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn insert(&mut self, id: OfferId) {
+        let at = self.0.partition_point(|other| *other < id);
+        self.0.insert(at, id);
+    }
+
+    fn remove(&mut self, id: OfferId) {
+        self.0.retain(|other| *other != id);
+    }
 }
 
 impl Kernel {
@@ -49,7 +101,8 @@ impl Kernel {
         let id = OfferId(u64::from(self.config.epoch.0) << 32 | u64::from(self.made.offers));
         let expires = now + self.config.offer_timeout;
 
-        let volumes = self.volumes_for(&agent_id, &role);
+        let has_volumes = self.agents.get(&agent_id)?.owned.has_volumes();
+        let volumes = if has_volumes { self.volumes_for(&agent_id, &role) } else { Vec::new() };
         let agent = self.agents.get_mut(&agent_id)?;
         agent.offers.insert(id);
         self.frameworks.get_mut(&framework)?.offers.insert(id);
@@ -68,7 +121,7 @@ impl Kernel {
         };
         self.changes.agent(&agent_id);
         self.changes.framework(&framework);
-        self.timers.set(Timer::Offer(id), expires);
+        self.expiries.0.push_back((expires, id));
         let offer = Offer {
             framework: framework.clone(),
             role,
@@ -84,13 +137,13 @@ impl Kernel {
     /// Takes an offer out of the tables: all of it is free. Of what was demanded, so many are about to be launched.
     pub(super) fn take_offer(&mut self, id: OfferId, launched: u32) -> Option<Offer> {
         let offer = self.offers.remove(&id)?;
-        self.timers.cancel(&Timer::Offer(id));
+        self.expiries.ended(id, &self.offers);
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.remove(&id);
         }
         self.changes.framework(&offer.framework);
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
-            agent.offers.remove(&id);
+            agent.offers.remove(id);
             self.allocator.end_offer(&offer.grant, launched);
         }
         self.changes.agent(&offer.agent);
@@ -140,6 +193,6 @@ impl Kernel {
     /// Takes back all offers of an agent.
     pub(super) fn rescind_agent(&mut self, agent: &AgentId, out: &mut Effects) {
         let offers = self.agents.get(agent).map(|agent| agent.offers.clone()).unwrap_or_default();
-        offers.into_iter().for_each(|id| self.rescind_offer(id, out));
+        offers.iter().for_each(|id| self.rescind_offer(*id, out));
     }
 }

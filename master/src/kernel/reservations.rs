@@ -38,6 +38,10 @@ pub(super) struct Owned {
 }
 
 impl Owned {
+    pub(super) fn has_volumes(&self) -> bool {
+        !self.volumes.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.holdings.is_empty() && self.volumes.is_empty() && self.limbo.is_empty()
     }
@@ -422,6 +426,9 @@ impl Kernel {
             }
             if self.too_small.contains(id) == agent.owned.missing.is_empty() {
                 return Err(format!("{id}: it is not known that it has too little, or it has enough"));
+            }
+            if let Some(token) = agent.owned.limbo.keys().find(|token| !self.awaited.contains_key(token)) {
+                return Err(format!("{id}: what {token:?} gives is kept for ever"));
             }
             for volume in agent.owned.holdings.volumes.keys() {
                 if self.users_of(id, volume).len() > 1 {

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use divvy_proto::ids::{AgentId, FrameworkId, InverseOfferId, OfferId};
+use divvy_proto::ids::{AgentId, FrameworkId, InverseOfferId};
 use divvy_proto::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// An offer expires.
-    Offer(OfferId),
     /// An agent is to be pinged, or judged.
     Agent(AgentId),
     /// A disconnected framework is given up.

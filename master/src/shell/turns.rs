@@ -112,10 +112,14 @@ impl Turns {
             self.metrics.turn_inputs.observe(turn.inputs as f64);
             self.kernel.end_turn(self.clock.now(), &mut turn.effects);
         }
-        for effect in turn.effects {
+        for effect in turn.effects.drain(..) {
             self.carry_out(effect);
         }
         let now = self.clock.now();
+        self.kernel.tell_changes(now, &mut turn.effects);
+        for effect in turn.effects {
+            self.carry_out(effect);
+        }
         for query in turn.queries {
             query(&self.kernel, &self.changes, now);
         }
