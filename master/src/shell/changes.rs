@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
+use divvy_proto::Invalid;
 use divvy_proto::api::Change;
 use divvy_proto::ids::Epoch;
 use tokio::sync::broadcast;
@@ -39,24 +40,82 @@ impl Numbered {
         self.data.get_or_init(|| data(&self.change).unwrap_or_else(|_| "null".to_owned()))
     }
 
-    /// The name of the event: the `kind` of its JSON.
-    pub(super) fn kind(&self) -> &'static str {
+    /// What it is about.
+    pub(super) fn kind(&self) -> Kind {
         match self.change {
-            Change::Snapshot(_) => "snapshot",
-            Change::Agent(_) => "agent",
-            Change::Framework(_) => "framework",
-            Change::Task(_) => "task",
-            Change::TaskRemoved { .. } => "task_removed",
-            Change::Status(_) => "status",
-            Change::Role(_) => "role",
-            Change::Decision(_) => "decision",
+            Change::Snapshot(_) => Kind::Snapshot,
+            Change::Agent(_) => Kind::Agent,
+            Change::Framework(_) => Kind::Framework,
+            Change::Task(_) => Kind::Task,
+            Change::TaskRemoved { .. } => Kind::TaskRemoved,
+            Change::Status(_) => Kind::Status,
+            Change::Role(_) => Kind::Role,
+            Change::Decision(_) => Kind::Decision,
         }
     }
 }
 
-/// All that [`Numbered::kind`] may say.
-pub(super) const KINDS: [&str; 8] =
-    ["snapshot", "agent", "framework", "task", "task_removed", "status", "role", "decision"];
+/// What changes are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Snapshot,
+    Agent,
+    Framework,
+    Task,
+    TaskRemoved,
+    Status,
+    Role,
+    Decision,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Snapshot,
+        Self::Agent,
+        Self::Framework,
+        Self::Task,
+        Self::TaskRemoved,
+        Self::Status,
+        Self::Role,
+        Self::Decision,
+    ];
+
+    /// The name of the event: the `kind` of its JSON.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Agent => "agent",
+            Self::Framework => "framework",
+            Self::Task => "task",
+            Self::TaskRemoved => "task_removed",
+            Self::Status => "status",
+            Self::Role => "role",
+            Self::Decision => "decision",
+        }
+    }
+}
+
+/// The kinds of change that a reader wants; all if it names none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kinds(Vec<Kind>);
+
+impl Kinds {
+    /// From names joined by commas.
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
+        let named = text.into_iter().flat_map(|text| text.split(',')).map(str::trim);
+        let kind = |name: &str| {
+            let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+            known.ok_or_else(|| Invalid::new("kind", name, format!("some of {}", Kind::ALL.map(Kind::name).join(","))))
+        };
+        named.map(kind).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whoever asks for tasks hears of those that go, too.
+    pub(super) fn want(&self, kind: Kind) -> bool {
+        let also = if kind == Kind::TaskRemoved { Kind::Task } else { kind };
+        self.0.is_empty() || self.0.contains(&kind) || self.0.contains(&also)
+    }
+}
 
 fn data(change: &Change) -> serde_json::Result<String> {
     match change {
@@ -113,6 +172,8 @@ pub(super) enum CannotResume {
 pub(super) struct Changes {
     sender: broadcast::Sender<Arc<Numbered>>,
     recent: VecDeque<Arc<Numbered>>,
+    /// By kind, the index of the latest change that is no longer kept: whoever wants rare kinds only may have been away longer.
+    forgotten: [u64; Kind::ALL.len()],
     last: u64,
 }
 
@@ -120,14 +181,18 @@ impl Changes {
     /// A queue for `capacity` changes for each reader.
     pub(super) fn new(epoch: Epoch, capacity: usize) -> Self {
         let last = u64::from(epoch.0) << EPOCH_SHIFT;
-        Self { sender: broadcast::Sender::new(capacity.max(1)), recent: VecDeque::new(), last }
+        let sender = broadcast::Sender::new(capacity.max(1));
+        Self { sender, recent: VecDeque::new(), forgotten: [last; Kind::ALL.len()], last }
     }
 
     pub(super) fn publish(&mut self, change: Change) {
         self.last += 1;
         let numbered = Arc::new(Numbered::new(self.last, change));
-        if self.recent.len() >= KEPT {
-            self.recent.pop_front();
+        if self.recent.len() >= KEPT
+            && let Some(oldest) = self.recent.pop_front()
+            && let Some(forgotten) = self.forgotten.get_mut(oldest.kind() as usize)
+        {
+            *forgotten = oldest.index;
         }
         self.recent.push_back(Arc::clone(&numbered));
         // Nobody watching is no error.
@@ -139,9 +204,10 @@ impl Changes {
         Subscription { last: self.last, earlier: VecDeque::new(), later: Some(self.sender.subscribe()) }
     }
 
-    /// All that followed the change with this index.
-    pub(super) fn resume(&self, since: u64) -> Result<Subscription, CannotResume> {
-        let oldest = self.last - self.recent.len() as u64;
+    /// All of these kinds that followed the change with this index; more may come along.
+    pub(super) fn resume(&self, since: u64, kinds: &Kinds) -> Result<Subscription, CannotResume> {
+        let forgotten = Kind::ALL.into_iter().zip(self.forgotten).filter(|(kind, _)| kinds.want(*kind));
+        let oldest = forgotten.map(|(_, index)| index).max().unwrap_or_default();
         if since >> EPOCH_SHIFT != self.last >> EPOCH_SHIFT {
             return Err(CannotResume::OtherMaster { since, epoch: self.last >> EPOCH_SHIFT });
         }
@@ -244,7 +310,7 @@ mod tests {
         let mut live = changes.subscribe();
         (0..20).for_each(|number| changes.publish(change(number)));
         let mut back: Vec<Subscription> =
-            (0..=20).map(|since| changes.resume(FIRST + since).unwrap()).collect();
+            (0..=20).map(|since| changes.resume(FIRST + since, &Kinds::default()).unwrap()).collect();
         (20..30).for_each(|number| changes.publish(change(number)));
         let all = read(&mut live, 30).await;
         assert_eq!(all.first().unwrap().0, FIRST + 1);
@@ -257,7 +323,7 @@ mod tests {
     fn an_index_that_means_nothing_here_is_refused_with_what_to_do() {
         let changes = published(8, KEPT + 10);
         let last = FIRST + KEPT as u64 + 10;
-        let refused = |since| changes.resume(since).err();
+        let refused = |since| changes.resume(since, &Kinds::default()).err();
         assert_eq!(refused(last), None);
         assert_eq!(refused(FIRST + 10), None);
         assert_eq!(refused(FIRST + 9), Some(CannotResume::Forgotten { since: FIRST + 9, oldest: FIRST + 10 }));
@@ -280,14 +346,13 @@ mod tests {
         (1..20).for_each(|number| changes.publish(change(number)));
         let cut_off = slow.next().await.unwrap().unwrap_err();
         assert_eq!((cut_off.last, slow.next().await.is_none()), (first[0].0, true));
-        let mut back = changes.resume(cut_off.last).unwrap();
+        let mut back = changes.resume(cut_off.last, &Kinds::default()).unwrap();
         let seen: Vec<u64> = read(&mut back, 19).await.into_iter().map(|(index, _)| index).collect();
         assert_eq!(seen, (FIRST + 2..=FIRST + 20).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn every_kind_is_the_one_in_its_json() {
-        let decision = api::Decision {
+    fn decision() -> Change {
+        Change::Decision(api::Decision {
             index: 1,
             time: divvy_proto::time::Timestamp(0),
             what: api::DecisionKind::Held,
@@ -297,13 +362,31 @@ mod tests {
             tasks: Vec::new(),
             resources: divvy_proto::Resources::new(),
             why: "because".to_owned(),
-        };
-        for change in [change(1), Change::Decision(decision)] {
+        })
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_a_rare_kind_may_have_been_away_for_longer_than_all_is_kept() {
+        let mut changes = published(8, 5);
+        changes.publish(decision());
+        (0..KEPT).for_each(|number| changes.publish(change(number)));
+        changes.publish(decision());
+        let decisions = Kinds::parse(Some("decision")).unwrap();
+        let refused = changes.resume(FIRST + 5, &decisions).err();
+        assert_eq!(refused, Some(CannotResume::Forgotten { since: FIRST + 5, oldest: FIRST + 6 }));
+        assert!(changes.resume(FIRST + 6, &Kinds::default()).is_err());
+        let mut back = changes.resume(FIRST + 6, &decisions).unwrap();
+        let seen = read(&mut back, KEPT).await;
+        assert_eq!(seen.last().unwrap(), &(FIRST + 7 + KEPT as u64, decision()));
+    }
+
+    #[test]
+    fn every_kind_is_the_one_in_its_json() {
+        for change in [change(1), decision()] {
             let numbered = Numbered::new(1, change.clone());
             let whole = serde_json::to_value(&change).unwrap();
-            assert_eq!(whole["kind"], numbered.kind());
+            assert_eq!(whole["kind"], numbered.kind().name());
             assert_eq!(whole["data"], serde_json::from_str::<serde_json::Value>(numbered.data()).unwrap());
-            assert!(KINDS.contains(&numbered.kind()));
         }
     }
 }

@@ -10,7 +10,7 @@ use divvy_proto::scheduler::Event;
 use divvy_proto::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::changes::{CannotResume, Changes, Subscription};
+use super::changes::{CannotResume, Changes, Kinds, Subscription};
 use super::queue::Outgoing;
 use crate::kernel::{Input, Kernel, LinkId, OperatorRequest};
 
@@ -87,9 +87,14 @@ impl KernelHandle {
         self.ask(move |kernel, changes, now| (question(kernel, now), changes.subscribe())).await
     }
 
-    /// All changes that follow the one with this index.
-    pub(super) async fn resume(&self, since: u64) -> Result<Result<Subscription, CannotResume>, Stopped> {
-        self.ask(move |_, changes, _| changes.resume(since)).await
+    /// All changes of these kinds that follow the one with this index; more may come along.
+    pub(super) async fn resume(
+        &self,
+        since: u64,
+        kinds: &Kinds,
+    ) -> Result<Result<Subscription, CannotResume>, Stopped> {
+        let kinds = kinds.clone();
+        self.ask(move |_, changes, _| changes.resume(since, &kinds)).await
     }
 
     /// Asks for something to be done. The inner error is the kernel's refusal, for people.

@@ -106,7 +106,7 @@ impl Kernel {
             Some(funnel) => words::funnel(now, funnel, waiting.as_ref().is_some_and(|w| w.gang.is_some())),
             None => {
                 let offered = state.offered.get(shape).copied().unwrap_or_default();
-                format!("{name} waits for no more {shape} in {role}: {}", words::met(offered))
+                format!("{name} waits for no more {shape} in {role}: {}.", words::met(offered))
             }
         };
         Ok(self.about(id, vec![role.clone()], summary, funnels))
@@ -132,17 +132,20 @@ impl Kernel {
     fn wants_nothing(&self, now: Timestamp, id: &FrameworkId, framework: &Framework) -> String {
         let name = &framework.info.name;
         match framework.state() {
-            FrameworkState::Completed => format!("{name} was torn down {} ago", words::since(now, framework.since)),
+            FrameworkState::Completed => format!("{name} was torn down {} ago.", words::since(now, framework.since)),
             FrameworkState::Disconnected => format!(
-                "{name} is not connected since {}: nothing is offered to it until it is back",
+                "{name} is not connected since {}: nothing is offered to it until it is back.",
                 words::since(now, framework.since)
             ),
             FrameworkState::Active => {
                 let held = framework.offers.len();
                 let states = self.allocator.clients_of(id).iter().map(|client| self.allocator.wish_view(*client));
                 match states.flatten().any(|state| !state.demand.shapes.is_empty()) {
-                    true => format!("{name} waits for nothing: all that it demands is on offer ({held} offers)"),
-                    false => format!("{name} wants no offers: it has suppressed them, or demands nothing"),
+                    true => {
+                        let offers = if held == 1 { "offer" } else { "offers" };
+                        format!("{name} waits for nothing: all that it demands is on offer ({held} {offers}).")
+                    }
+                    false => format!("{name} wants no offers: it has suppressed them, or demands nothing."),
                 }
             }
         }

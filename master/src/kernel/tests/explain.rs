@@ -1,7 +1,7 @@
 //! Why something waits, as an operator reads it.
 
 use divvy_proto::agent::AgentInfo;
-use divvy_proto::api::{Exclusion, Explanation, Funnel, MaintenanceWindow, Question, Window};
+use divvy_proto::api::{Explanation, Funnel, Question};
 use divvy_proto::demand::{Demand, DemandShape, Gang, Preference};
 use divvy_proto::quota::Quota;
 use divvy_proto::reservation::{Reservation, Reserved};
@@ -87,7 +87,8 @@ fn what_others_hold_is_named_with_who_holds_it_and_how_little_is_missing() {
         [
             "web in * wants 3 more of front <2 cpus, 4GiB mem>, and has waited 42s: of 2 agents, 2 have too little free \
              mem (the best lacks 2GiB; held mostly by batch).",
-            "host-0 comes nearest, with 2GiB of 4GiB mem free: ask for less mem, wait for batch, give * a guarantee, or add agents.",
+            "host-0 comes nearest, with 2GiB of 4GiB mem free: ask for less mem, wait for batch, give * a guarantee, or \
+             add agents.",
         ]
     );
     let nearest = funnel(&cluster, web).nearest.unwrap();
@@ -104,8 +105,8 @@ fn each_agent_is_counted_once_by_the_first_thing_that_excludes_it() {
     cluster.disconnect(away);
     cluster.drain(drained, None, false);
     let web = quiet(&mut cluster, "web", "*");
-    let wanted = DemandShape { constraint: Some("rack == \"r1\"".parse().unwrap()), ..shape("front", "cpus=4;mem=1GiB", 1) };
-    demand(&mut cluster, web, "*", vec![wanted]);
+    let in_r1 = Some("rack == \"r1\"".parse().unwrap());
+    demand(&mut cluster, web, "*", vec![DemandShape { constraint: in_r1, ..shape("front", "cpus=4;mem=1GiB", 1) }]);
     assert_eq!(
         words(&cluster, web),
         [
@@ -114,4 +115,177 @@ fn each_agent_is_counted_once_by_the_first_thing_that_excludes_it() {
             "Relax `rack == \"r1\"`, or add agents of which it is true: host-2 would do.",
         ]
     );
+}
+
+#[test]
+fn without_agents_the_hint_is_to_start_some() {
+    let mut cluster = Cluster::new();
+    let web = quiet(&mut cluster, "web", "*");
+    demand(&mut cluster, web, "*", vec![shape("front", "cpus=1;mem=1GiB", 1)]);
+    assert_eq!(
+        words(&cluster, web),
+        ["web in * wants 1 more of front <1 cpus, 1GiB mem>: there are no agents.", "Start agents: `divvy agent --master …`."]
+    );
+}
+
+#[test]
+fn what_the_framework_has_refused_itself_is_told_with_when_it_is_asked_again() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let web = quiet(&mut cluster, "web", "*");
+    demand(&mut cluster, web, "*", vec![shape("front", "cpus=1;mem=1GiB", 2)]);
+    cluster.decline(web, secs(60));
+    cluster.advance(secs(12));
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "web in * wants 2 more of front <1 cpus, 1GiB mem>, and has waited 12s: of 1 agent, 1 it has refused itself \
+             (asked again in 48s).",
+            "host-0 has enough, but web has refused it: it is asked again in 48s, or at once after a Revive.",
+        ]
+    );
+    let classic = cluster.framework("classic");
+    cluster.decline(classic, secs(60));
+    assert_eq!(
+        words(&cluster, classic)[0],
+        "classic in * takes any offer: of 1 agent, 1 it has refused itself (asked again in 60s)."
+    );
+}
+
+#[test]
+fn what_is_reserved_for_others_names_them() {
+    let mut cluster = Cluster::new();
+    cluster.agent_that("cpus=4;mem=8GiB", |info| reserve(info, "ads", "cpus=3"));
+    let web = quiet(&mut cluster, "web", "*");
+    demand(&mut cluster, web, "*", vec![shape("front", "cpus=2;mem=1GiB", 1)]);
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "web in * wants 1 more of front <2 cpus, 1GiB mem>: of 1 agent, 1 has what it takes reserved for ads.",
+            "Ask in the role ads, take the reservation away (`divvy unreserve`), or add agents.",
+        ]
+    );
+}
+
+#[test]
+fn a_limit_is_told_with_its_arithmetic() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=16;mem=16GiB");
+    let limit = "cpus=6".parse().unwrap();
+    quota(&mut cluster, "prod", Quota { limit, ..Quota::default() });
+    let web = quiet(&mut cluster, "web", "prod/web");
+    demand(&mut cluster, web, "prod/web", vec![shape("front", "cpus=4;mem=1GiB", 2)]);
+    cluster.launch(web, &[("t1", "cpus=4;mem=1GiB")]);
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "web in prod/web wants 1 more of front <4 cpus, 1GiB mem>: of 1 agent, 1 would do, but prod is at its limit of \
+             cpus.",
+            "prod uses 4 of its limit of 6 cpus, and one more needs 4: end something, or raise the limit (`divvy quota set \
+             prod --limit …`).",
+        ]
+    );
+}
+
+#[test]
+fn headroom_is_told_with_the_guarantee_for_which_it_is_kept() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=6;mem=16GiB");
+    let guarantee = "cpus=4;mem=2GiB".parse().unwrap();
+    quota(&mut cluster, "ads", Quota { guarantee, ..Quota::default() });
+    let web = quiet(&mut cluster, "web", "*");
+    demand(&mut cluster, web, "*", vec![shape("front", "cpus=3;mem=1GiB", 1)]);
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "web in * wants 1 more of front <3 cpus, 1GiB mem>: of 1 agent, 1 is kept for what ads is promised.",
+            "It is kept for guarantees that are not met (ads lacks cpus=4;mem=2GiB): wait until they are, lower them \
+             (`divvy quota set`), or add agents.",
+        ]
+    );
+}
+
+#[test]
+fn a_framework_that_waits_for_nothing_says_why() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let web = quiet(&mut cluster, "web", "*");
+    assert_eq!(words(&cluster, web)[0], "web wants no offers: it has suppressed them, or demands nothing.");
+    demand(&mut cluster, web, "*", vec![shape("front", "cpus=1;mem=1GiB", 2)]);
+    assert_eq!(words(&cluster, web)[0], "web waits for nothing: all that it demands is on offer (1 offer).");
+    cluster.unsubscribe(web);
+    cluster.advance(secs(65));
+    assert_eq!(
+        words(&cluster, web)[0],
+        "web is not connected since 1m 5s: nothing is offered to it until it is back."
+    );
+}
+
+#[test]
+fn a_role_is_told_with_those_before_it_in_fair_order() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let busy = cluster.framework_in("busy", &["eng/ads"]);
+    cluster.launch(busy, &[("t1", "cpus=2;mem=1GiB")]);
+    let idle = quiet(&mut cluster, "idle", "eng/web");
+    demand(&mut cluster, idle, "eng/web", vec![shape("front", "cpus=8;mem=1GiB", 1)]);
+    let question = Question::Role("eng/ads".parse().unwrap());
+    let explanation = cluster.kernel.explain(cluster.now, &question).unwrap();
+    let standings = explanation.roles.iter().map(|s| (s.role.path.as_str(), s.place, s.siblings));
+    let expected = [("eng", Some(1), 1), ("eng/web", Some(1), 2), ("eng/ads", Some(2), 2)];
+    assert_eq!(standings.collect::<Vec<_>>(), expected);
+    assert!(explanation.summary.ends_with("eng/ads is number 2 of 2 in fair order with a share of 100.0%."), "{}", explanation.summary);
+}
+
+#[test]
+fn a_task_is_where_it_is_for_a_reason() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let web = cluster.framework("web");
+    cluster.launch(web, &[("t1", "cpus=1;mem=1GiB")]);
+    let why = |cluster: &Cluster, task: &str| {
+        let question = Question::Task { framework_id: cluster.framework_id(web), task_id: task.parse().unwrap() };
+        cluster.kernel.explain(cluster.now, &question).unwrap().summary
+    };
+    cluster.advance(secs(3));
+    assert_eq!(why(&cluster, "t1"), "t1 was sent to host-0 3s ago, which has not said yet that it is starting it.");
+    cluster.report(agent, "t1", TaskState::Running);
+    cluster.advance(secs(5));
+    assert_eq!(why(&cluster, "t1"), "t1 is RUNNING on host-0 since 5s.");
+    cluster.kill(web, "t1");
+    assert_eq!(why(&cluster, "t1"), "t1 is RUNNING on host-0 since 5s; its end was asked for.");
+    cluster.disconnect(agent);
+    cluster.advance(secs(2));
+    assert_eq!(
+        why(&cluster, "t1"),
+        "t1 is RUNNING on host-0 since 7s; its end was asked for; its agent is silent since 2s."
+    );
+    cluster.connect(agent);
+    cluster.report(agent, "t1", TaskState::Killed);
+    assert_eq!(why(&cluster, "t1"), "t1 ended as KILLED on host-0 0s ago (command_exited).");
+    assert!(why(&cluster, "t2").starts_with("web has launched no task t2 that is still remembered. "));
+}
+
+#[test]
+fn a_gang_that_waits_for_its_rest_says_so() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let web = quiet(&mut cluster, "web", "*");
+    let gang = Some(Gang { hold: secs(20) });
+    let demand = Demand { shapes: vec![shape("part", "cpus=3;mem=1GiB", 2)], gang };
+    cluster.call(web, CallBody::Demand { role: "*".parse().unwrap(), demand });
+    let [summary, hint] = words(&cluster, web);
+    assert!(summary.starts_with("web in * wants 2 more of part <3 cpus, 1GiB mem> together"), "{summary}");
+    assert_eq!(hint, "");
+}
+
+#[test]
+fn what_is_not_known_is_said_to_be() {
+    let cluster = Cluster::new();
+    let refused = |question: Question| cluster.kernel.explain(cluster.now, &question).unwrap_err().to_string();
+    let framework_id: divvy_proto::ids::FrameworkId = "f9-9".parse().unwrap();
+    assert_eq!(refused(Question::Role("eng".parse().unwrap())), "role eng");
+    assert_eq!(refused(Question::Framework(framework_id.clone())), "framework f9-9");
+    let role = "*".parse().unwrap();
+    assert_eq!(refused(Question::Demand { framework_id, role, shape: "a".to_owned() }), "framework f9-9");
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::kernel::OperatorRequest;
 use crate::shell::api::Api;
-use crate::shell::changes::Subscription;
+use crate::shell::changes::{Kinds, Subscription};
 
 /// Answers operators.
 pub(super) struct Service {
@@ -106,7 +106,7 @@ impl pb::operator_server::Operator for Service {
         let wanted = Wanted::new(request.kinds())?;
         let (first, subscription) = match request.since {
             Some(since) => {
-                let resumed = self.api.kernel.resume(since).await?;
+                let resumed = self.api.kernel.resume(since, &Kinds::default()).await?;
                 (None, resumed.map_err(|why| Status::out_of_range(why.to_string()))?)
             }
             None => {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use divvy_proto::Invalid;
 use divvy_proto::api::{Change, Problem};
 use futures::{Stream, StreamExt};
 use serde::Deserialize;
@@ -20,7 +19,7 @@ use serde::Deserialize;
 use super::extract::Asked;
 use super::failure::Failure;
 use crate::shell::api::Api;
-use crate::shell::changes::{FellBehind, KINDS, Numbered, Subscription};
+use crate::shell::changes::{FellBehind, Kinds, Numbered, Subscription};
 
 /// A comment goes to a silent stream so often, for the sake of what stands in between (usual idle limits: 30 s and more).
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -39,9 +38,9 @@ pub(super) async fn events(
     Asked(wanted): Asked<Wanted>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
-    let kinds = Kinds::new(wanted.kind.as_deref())?;
-    let (snapshot, subscription) = begin(&api, wanted.since, &headers).await?;
-    let first = snapshot.filter(|snapshot| kinds.want(snapshot)).map(|snapshot| event(&snapshot));
+    let kinds = Kinds::parse(wanted.kind.as_deref())?;
+    let (snapshot, subscription) = begin(&api, wanted.since, &kinds, &headers).await?;
+    let first = snapshot.filter(|snapshot| kinds.want(snapshot.kind())).map(|snapshot| event(&snapshot));
     let later = later(subscription, kinds);
     let stream = futures::stream::iter(first).chain(later).take_until(api.stop.cancelled_owned()).map(Ok);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
@@ -51,17 +50,18 @@ pub(super) async fn events(
 async fn begin(
     api: &Api,
     since: Option<u64>,
+    kinds: &Kinds,
     headers: &HeaderMap,
 ) -> Result<(Option<Numbered>, Subscription), Failure> {
     if let Some(since) = since {
-        let resumed = api.kernel.resume(since).await?;
+        let resumed = api.kernel.resume(since, kinds).await?;
         return resumed
             .map(|subscription| (None, subscription))
             .map_err(|why| Failure::new(StatusCode::GONE, why.to_string()));
     }
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(last) = last
-        && let Ok(subscription) = api.kernel.resume(last).await?
+        && let Ok(subscription) = api.kernel.resume(last, kinds).await?
     {
         return Ok((None, subscription));
     }
@@ -70,33 +70,11 @@ async fn begin(
     Ok((Some(snapshot), subscription))
 }
 
-/// The kinds of change that a reader asked for; all if it named none.
-struct Kinds(Vec<String>);
-
-impl Kinds {
-    fn new(text: Option<&str>) -> Result<Self, Invalid> {
-        let named = text.into_iter().flat_map(|text| text.split(','));
-        let kinds: Vec<String> = named.map(|kind| kind.trim().to_owned()).collect();
-        match kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
-            Some(kind) => Err(Invalid::new("kind", kind, format!("some of {}", KINDS.join(",")))),
-            None => Ok(Self(kinds)),
-        }
-    }
-
-    /// Whoever asks for tasks hears of those that go, too.
-    fn want(&self, numbered: &Numbered) -> bool {
-        let is_it = |wanted: &String| {
-            wanted == numbered.kind() || (wanted == "task" && numbered.kind() == "task_removed")
-        };
-        self.0.is_empty() || self.0.iter().any(is_it)
-    }
-}
-
 fn later(subscription: Subscription, kinds: Kinds) -> impl Stream<Item = Event> {
     futures::stream::unfold((subscription, kinds), async |(mut subscription, kinds)| {
         loop {
             match subscription.next().await? {
-                Ok(numbered) if !kinds.want(&numbered) => {}
+                Ok(numbered) if !kinds.want(numbered.kind()) => {}
                 Ok(numbered) => return Some((event(&numbered), (subscription, kinds))),
                 Err(fell_behind) => return Some((error(&fell_behind), (subscription, kinds))),
             }
@@ -105,7 +83,7 @@ fn later(subscription: Subscription, kinds: Kinds) -> impl Stream<Item = Event> 
 }
 
 fn event(numbered: &Numbered) -> Event {
-    Event::default().event(numbered.kind()).id(numbered.index.to_string()).data(numbered.data())
+    Event::default().event(numbered.kind().name()).id(numbered.index.to_string()).data(numbered.data())
 }
 
 fn error(fell_behind: &FellBehind) -> Event {
