@@ -114,7 +114,7 @@ impl Actions {
     /// fn three_of_it(spec: &TaskSpec, view: &View) -> Actions {
     ///     let missing = 3_usize.saturating_sub(view.live());
     ///     let mut actions = Actions::none();
-    ///     actions.want(&view.roles()[0], spec.shape("web", u32::try_from(missing).unwrap_or(u32::MAX)));
+    ///     actions.want(view.role(), spec.shape("web", u32::try_from(missing).unwrap_or(u32::MAX)));
     ///     actions
     /// }
     /// ```

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table};
-use divvy_proto::api::Problem;
+use divvy_proto::api::{Explanation, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -140,6 +140,19 @@ impl Context {
             "cannot reach the master at {}: {why}\nIs it running? Start one with `divvy dev`, or name another with --master or DIVVY_MASTER.",
             self.master
         ))
+    }
+
+    /// Why a framework's demand waits, as the master's kernel explains it: one line or two, each with a line break before it.
+    /// Nothing where there is nothing to explain. Names are those of frameworks, apps and jobs, which need no escaping.
+    pub async fn why_it_waits(&self, framework: &str, shape: &str) -> String {
+        let path = format!("/api/v1/explain?framework={framework}&demand={shape}");
+        // It may have been served meanwhile: then the master knows of no such demand.
+        let Ok(Explanation { summary, funnels, .. }) = self.get(&path).await else { return String::new() };
+        let hint = funnels.into_iter().map(|funnel| funnel.hint).find(|hint| !hint.is_empty());
+        let lines = [("kernel", Some(summary)), ("hint", hint)];
+        let lines =
+            lines.into_iter().filter_map(|(name, line)| Some((name, line.filter(|l| !l.is_empty())?)));
+        lines.map(|(name, line)| format!("\n{name}: {line}")).collect()
     }
 
     /// Prints one value: as JSON, or as `table` shows it.

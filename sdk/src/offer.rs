@@ -153,13 +153,20 @@ impl Offer {
     /// Launches one task under an id that is made from the offer's, and declines the rest. If it does not fit, all is declined.
     #[must_use]
     pub fn launch(mut self, spec: &TaskSpec) -> Accept {
+        let _ = self.take_next(spec);
+        self.accept()
+    }
+
+    /// As [`Offer::take`], under an id that is made from the offer's.
+    ///
+    /// # Errors
+    /// What remains is too little, and of what; nothing was taken.
+    pub fn take_next(&mut self, spec: &TaskSpec) -> Result<&TaskInfo, Shortage> {
         let name: String =
             spec.name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
         let id = format!("{}.{}.{}", name, self.id(), self.taken.len());
-        if let Ok(id) = TaskId::new(id) {
-            let _ = self.take(id, spec);
-        }
-        self.accept()
+        let id = TaskId::new(id).map_err(|invalid| shortage("name", invalid.expected, &spec.name))?;
+        self.take(id, spec)
     }
 
     /// Launches what was taken, and declines the rest.

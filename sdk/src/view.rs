@@ -113,8 +113,14 @@ impl View {
     /// The framework's roles. In a view that was made for a test, `*` unless it says otherwise.
     #[must_use]
     pub fn roles(&self) -> &[RolePath] {
-        static ANY: LazyLock<[RolePath; 1]> = LazyLock::new(|| [RolePath::default()]);
-        if self.roles.is_empty() { ANY.as_slice() } else { &self.roles }
+        if self.roles.is_empty() { std::slice::from_ref(self.role()) } else { &self.roles }
+    }
+
+    /// The first of the framework's roles: that of whatever names none.
+    #[must_use]
+    pub fn role(&self) -> &RolePath {
+        static ANY: LazyLock<RolePath> = LazyLock::new(RolePath::default);
+        self.roles.first().unwrap_or(&ANY)
     }
 
     /// Whether a task that names this role can be launched at all.

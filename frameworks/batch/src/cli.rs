@@ -115,7 +115,14 @@ impl Command {
             Self::Serve(options) => options.run(crate::NAME, context, crate::serve).await,
             Self::Submit(options) => submit(context, options).await,
             Self::Ls => context.print(&client.list().await?, |jobs| show::list(jobs)),
-            Self::Status { id } => context.print(&client.status(id.as_str()).await?, show::status),
+            Self::Status { id } => {
+                let job = client.status(id.as_str()).await?;
+                let why = match (job.summary.waiting.is_empty(), context.output) {
+                    (false, Output::Table) => context.why_it_waits(crate::NAME, id.as_str()).await,
+                    _ => String::new(),
+                };
+                context.print(&job, |job| show::status_with(job, &why))
+            }
             Self::Logs(options) => logs::print(context, options).await,
             Self::Cancel { id, wait } => cancel(context, &id, &wait).await,
             Self::Rm { id } => {

@@ -139,7 +139,14 @@ impl Command {
             Self::Serve(options) => options.run(crate::NAME, context, crate::serve).await,
             Self::Apply(options) => apply(context, options).await,
             Self::Ls => context.print(&client.list().await?, |apps| show::list(apps)),
-            Self::Status { id } => context.print(&client.status(&id).await?, show::status),
+            Self::Status { id } => {
+                let app = client.status(&id).await?;
+                let why = match (&app.waiting, context.output) {
+                    (Some(_), Output::Table) => context.why_it_waits(crate::NAME, &id).await,
+                    _ => String::new(),
+                };
+                context.print(&app, |app| show::status_with(app, &why))
+            }
             Self::Scale { id, instances, wait } => {
                 let status = client.scale(&id, instances).await?;
                 settle(context, &wait, status, &format!("{id} scales to {instances}")).await

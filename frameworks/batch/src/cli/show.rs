@@ -58,6 +58,11 @@ pub(super) fn tasks(count: u32) -> String {
 
 /// One job: where it stands, its tasks.
 pub(super) fn status(job: &JobStatus) -> String {
+    status_with(job, "")
+}
+
+/// As [`status`], with what the kernel says of what waits.
+pub(super) fn status_with(job: &JobStatus, kernel: &str) -> String {
     let JobStatus { summary, tasks, history } = job;
     let mut text = counts(summary);
     if let Some(why) = &summary.reason {
@@ -66,6 +71,7 @@ pub(super) fn status(job: &JobStatus) -> String {
     for why in &summary.waiting {
         text.push_str(&format!("\nwaiting: {why}"));
     }
+    text.push_str(kernel);
     text.push_str("\n\n");
     let header = ["INDEX", "ATTEMPT", "TASK", "STATE", "AGENT", "EXIT", "TOOK", "WHY"];
     text.push_str(&table(header, tasks.iter().map(row)));

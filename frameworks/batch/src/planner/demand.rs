@@ -21,9 +21,8 @@ impl Planner {
         actions.want_nothing();
         let mut waiting: BTreeMap<&RolePath, Vec<&Job>> = BTreeMap::new();
         for job in self.jobs.values().filter(|job| job.wants_offers()) {
-            if let Some(role) = job.spec.task.role.as_ref().or(view.roles().first()) {
-                waiting.entry(role).or_default().push(job);
-            }
+            let role = job.spec.task.role.as_ref().unwrap_or(view.role());
+            waiting.entry(role).or_default().push(job);
         }
         for (role, jobs) in waiting {
             let (gangs, mut others): (Vec<&Job>, Vec<&Job>) =

@@ -22,6 +22,11 @@ pub(super) fn list(apps: &[AppStatus]) -> String {
 
 /// One app: where it stands, its tasks, what ended last.
 pub(super) fn status(app: &AppStatus) -> String {
+    status_with(app, "")
+}
+
+/// As [`status`], with what the kernel says of what waits.
+pub(super) fn status_with(app: &AppStatus, kernel: &str) -> String {
     let mut text = format!(
         "{}: {}, version {}, {} of {} instances healthy, {} running\n",
         app.id,
@@ -36,6 +41,10 @@ pub(super) fn status(app: &AppStatus) -> String {
     }
     if let Some(waiting) = app.waiting.as_ref().filter(|waiting| app.reason.as_ref() != Some(waiting)) {
         text.push_str(&format!("waiting: {waiting}\n"));
+    }
+    if !kernel.is_empty() {
+        text.push_str(kernel.trim_start());
+        text.push('\n');
     }
     text.push('\n');
     text.push_str(&tasks(app));

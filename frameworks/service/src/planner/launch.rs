@@ -107,8 +107,8 @@ impl Planner {
         }
         actions.want_nothing();
         for want in wants.iter().filter(|want| want.count > 0) {
-            let role = want.spec.role.as_ref().or(view.roles().first());
-            role.into_iter().for_each(|role| actions.want(role, want.shape(view, &offers)));
+            let role = want.spec.role.as_ref().unwrap_or(view.role());
+            actions.want(role, want.shape(view, &offers));
         }
         if self.launched != before {
             actions.put(COUNTER, self.launched.to_string().into_bytes());
