@@ -20,7 +20,7 @@ use std::ops::Bound;
 use divvy_proto::amounts::Amounts;
 use divvy_proto::api::DecisionKind;
 use divvy_proto::demand::DemandShape;
-use divvy_proto::ids::{AgentId, InverseOfferId};
+use divvy_proto::ids::{AgentId, FrameworkId, InverseOfferId};
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::InverseReason;
@@ -42,6 +42,7 @@ const DEMANDS_TRIED: usize = 4;
 #[derive(Debug, Clone)]
 struct Preemption {
     client: ClientIx,
+    framework: FrameworkId,
     shape: DemandShape,
     /// Whose guarantee is not met.
     role: RolePath,
@@ -370,9 +371,10 @@ impl Kernel {
         let why = self.why(one, &plan, seen, deadline);
         let keys = plan.victims.iter().map(|victim| victim.key.clone());
         let offers = self.ask_back(now, &plan.agent, keys, deadline, &reason).into_iter().collect();
+        let framework = self.allocator.client_of(one.client).framework.clone();
         let freed = plan.victims.iter().fold(Resources::new(), |all, victim| sum(&all, &victim.frees));
         let decided = Decided {
-            framework_id: Some(self.allocator.client_of(one.client).framework.clone()),
+            framework_id: Some(framework.clone()),
             role: Some(one.role.clone()),
             agent_id: Some(plan.agent.clone()),
             tasks: plan.victims.into_iter().map(|victim| victim.key.1).collect(),
@@ -381,7 +383,8 @@ impl Kernel {
         };
         self.decide(now, decided);
         let (client, shape, role) = (one.client, one.shape.clone(), one.role.clone());
-        self.preemptions.under_way.push(Preemption { client, shape, role, agent: plan.agent, offers });
+        let agent = plan.agent;
+        self.preemptions.under_way.push(Preemption { client, framework, shape, role, agent, offers });
     }
 
     /// The decision with its arithmetic.
@@ -459,7 +462,7 @@ impl Kernel {
             preemption.shape.name, preemption.role
         );
         let decided = Decided {
-            framework_id: Some(self.allocator.client_of(preemption.client).framework.clone()),
+            framework_id: Some(preemption.framework.clone()),
             role: Some(preemption.role.clone()),
             agent_id: Some(preemption.agent.clone()),
             ..Decided::new(DecisionKind::Preempted, why)

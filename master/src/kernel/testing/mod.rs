@@ -389,8 +389,12 @@ impl Cluster {
 
     /// The store has everything, and is quick again.
     pub(super) fn settle_store(&mut self) {
+        // What follows from an answer is written behind what was asked for before.
+        self.store_is_slow = true;
+        while !self.unanswered.is_empty() {
+            self.store_answers();
+        }
         self.store_is_slow = false;
-        self.store_answers();
     }
 
     /// The master ends, and the next one reads the registry. All streams are gone.

@@ -32,6 +32,8 @@ enum Step {
     Reconcile(usize),
     Teardown(usize),
     MarkGone(usize),
+    Order(usize, usize, u64),
+    Promise(usize, u32),
     Operate(usize, usize),
     LaunchGang(usize),
     Demand(usize, u32, u32),
@@ -74,6 +76,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which().prop_map(Reconcile),
         1 => which().prop_map(Teardown),
         1 => which().prop_map(MarkGone),
+        4 => (which(), which(), 0..90_u64).prop_map(|(agent, what, within)| Order(agent, what, within)),
+        2 => (which(), 0..9_u32).prop_map(|(role, cpus)| Promise(role, cpus)),
         9 => (which(), 0..OPERATIONS).prop_map(|(who, what)| Operate(who, what)),
         2 => which().prop_map(LaunchGang),
         // 2 => (which(), 1..4_u32, 1..5_u32).prop_map(|(who, count, cpus)| Demand(who, count, cpus)),
@@ -153,6 +157,13 @@ impl History {
             Step::MarkGone(which) => {
                 let id = self.cluster.agents_id(self.agent(which)?)?;
                 self.cluster.operator(OperatorRequest::MarkGone(id));
+            }
+            Step::Order(which, what, within) => self.order(self.agent(which)?, what, secs(within))?,
+            Step::Promise(role, cpus) => {
+                let role = pick(&["eng", "eng/ads", "ops", "*"], role)?.parse().ok()?;
+                let guarantee = format!("cpus={cpus}").parse().ok()?;
+                let quota = Some(divvy_proto::Quota { guarantee, ..Default::default() });
+                self.cluster.operator(OperatorRequest::SetQuota { role, quota, force: true });
             }
             Step::OperatorOwns(agent, role, what) => self.operator_owns(self.agent(agent)?, role, what)?,
             Step::Advance(time) => self.cluster.advance(secs(time)),
@@ -270,6 +281,29 @@ impl History {
         self.cluster.accept_with(framework, operations);
     }
 
+    /// An operator empties an agent, or gives it back.
+    fn order(&mut self, agent: AgentHandle, what: usize, within: std::time::Duration) -> Option<()> {
+        let id = self.cluster.agents_id(agent)?;
+        let window = divvy_proto::api::Window {
+            start: self.cluster.now + within,
+            duration: secs(60),
+            reason: String::new(),
+        };
+        match what {
+            0 => self.cluster.drain(agent, None, false),
+            1 => self.cluster.drain(agent, Some(within), true),
+            2 => self.cluster.drain(agent, Some(within), false),
+            3 => self.cluster.operator(OperatorRequest::Deactivate(id)),
+            4 => {
+                let windows = vec![divvy_proto::api::MaintenanceWindow { agents: vec![id], window }];
+                self.cluster.operator(OperatorRequest::SetMaintenance(windows));
+            }
+            5 => self.cluster.operator(OperatorRequest::SetMaintenance(Vec::new())),
+            _ => self.cluster.operator(OperatorRequest::Reactivate(id)),
+        }
+        Some(())
+    }
+
     fn operator_owns(&mut self, agent: AgentHandle, role: usize, what: usize) -> Option<()> {
         self.cluster.agents_id(agent)?;
         let role = pick(&["eng", "eng/ads", "ops", "*"], role)?;
@@ -357,6 +391,13 @@ proptest! {
         let cluster = &mut history.cluster;
         cluster.settle_store();
         history.agents.iter().for_each(|agent| cluster.connect(*agent));
+        cluster.operator(OperatorRequest::SetMaintenance(Vec::new()));
+        for agent in cluster.kernel.agents() {
+            cluster.operator(OperatorRequest::Reactivate(agent.id));
+        }
+        for quota in cluster.kernel.quotas() {
+            cluster.operator(OperatorRequest::SetQuota { role: quota.role, quota: None, force: true });
+        }
         let last = cluster.framework("last");
         cluster.advance(secs(100));
         cluster.call(last, CallBody::Revive { roles: vec![] });
