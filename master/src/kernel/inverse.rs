@@ -208,7 +208,8 @@ impl Kernel {
         offers: &[InverseOfferId],
         answer: InverseAnswer,
     ) -> Result<(), Refusal> {
-        let is_its_own = |offer: &&InverseOfferId| self.inverse.get(**offer).is_some_and(|o| o.framework == *id);
+        let is_its_own =
+            |offer: &&InverseOfferId| self.inverse.get(**offer).is_some_and(|o| o.framework == *id);
         if let Some(unknown) = offers.iter().find(|offer| !is_its_own(offer)) {
             return Err(Refusal::UnknownInverseOffer(*unknown));
         }
@@ -291,7 +292,8 @@ impl Kernel {
             let owner = owner.ok_or_else(|| format!("inverse offer {id} is of nobody"))?;
             for task in &inverse.tasks {
                 count += 1;
-                let known = owner.tasks.get(task).filter(|task| task.is_live() && task.agent == inverse.agent);
+                let known =
+                    owner.tasks.get(task).filter(|task| task.is_live() && task.agent == inverse.agent);
                 known.ok_or_else(|| format!("inverse offer {id} is for task {task}, which is not there"))?;
                 if self.inverse.of_task.get(&(inverse.framework.clone(), task.clone())) != Some(&id) {
                     return Err(format!("task {task} of {} is asked back twice", inverse.framework));
@@ -317,10 +319,7 @@ pub(super) fn show_reason(reason: &InverseReason) -> String {
 }
 
 /// The end of a task as its framework is told it: where the kernel has killed it, the agent knows only that it was asked to.
-pub(super) fn with_true_reason(
-    task: Option<&Task>,
-    status: TaskStatus,
-) -> TaskStatus {
+pub(super) fn with_true_reason(task: Option<&Task>, status: TaskStatus) -> TaskStatus {
     match (task.and_then(|task| task.ended_for), status.reason) {
         (Some(reason), Reason::KillRequested | Reason::KilledDuringLaunch) => TaskStatus { reason, ..status },
         _ => status,

@@ -190,7 +190,12 @@ impl Kernel {
         };
         if drain.drained && !was_drained {
             let then = if drain.then_gone { ", and it is declared gone, as was asked" } else { "" };
-            self.decide_on_agent(now, id, DecisionKind::Drained, format!("nothing runs on it any more{then}"));
+            self.decide_on_agent(
+                now,
+                id,
+                DecisionKind::Drained,
+                format!("nothing runs on it any more{then}"),
+            );
             if drain.then_gone {
                 self.condemn_drained(now, id, out);
             }
@@ -200,7 +205,8 @@ impl Kernel {
                 Some(deadline) => format!("asked back; they are killed at {deadline}"),
                 None => "killed at once".to_owned(),
             };
-            let why = format!("an operator drains it: it is not offered, and its tasks ({tasks} known) are {how}");
+            let why =
+                format!("an operator drains it: it is not offered, and its tasks ({tasks} known) are {how}");
             self.decide_on_agent(now, id, DecisionKind::Draining, why);
         }
     }
@@ -343,7 +349,8 @@ impl Kernel {
         }
         for (id, mut windows) in by_agent {
             windows.sort_by_key(|window| window.start);
-            let overlap = windows.iter().zip(windows.iter().skip(1)).find(|(one, next)| next.start < end(one));
+            let overlap =
+                windows.iter().zip(windows.iter().skip(1)).find(|(one, next)| next.start < end(one));
             if let Some((one, next)) = overlap {
                 return Err(format!(
                     "agent {id} has a window that begins at {} before the one from {} ends at {}; expected windows that do not \

@@ -195,7 +195,11 @@ impl Kernel {
     }
 
     /// The first demand for which room can be made, and how. Those that were tried in vain wait until all others were tried.
-    fn find_room<'a>(&mut self, now: Timestamp, starving: &'a [Starving]) -> Option<(&'a Starving, Plan, usize)> {
+    fn find_room<'a>(
+        &mut self,
+        now: Timestamp,
+        starving: &'a [Starving],
+    ) -> Option<(&'a Starving, Plan, usize)> {
         let first = if self.preemptions.tried < starving.len() { self.preemptions.tried } else { 0 };
         let small = 4 * AGENTS_LOOKED_AT / self.agents.len().clamp(1, AGENTS_LOOKED_AT);
         let tried = starving.iter().skip(first).take(small.max(DEMANDS_TRIED));
@@ -225,7 +229,8 @@ impl Kernel {
         shapes.for_each(|shape| add(&mut wanted, &shape.amounts(), 1));
         let unmet = self.allocator.unmet(role);
         let promised = self.allocator.quota(role).map(|quota| &quota.guarantee);
-        let named = promised.into_iter().flat_map(Amounts::iter).filter(|(name, _)| wanted.contains_key(*name));
+        let named =
+            promised.into_iter().flat_map(Amounts::iter).filter(|(name, _)| wanted.contains_key(*name));
         let mut named = named.peekable();
         named.peek().is_some()
             && named.all(|(name, _)| {

@@ -28,7 +28,8 @@ impl Kernel {
             return;
         }
         // Asked for anew where fewer are needed; the deadline of those that still are stands.
-        let deadlines = asked.iter().filter_map(|key| self.inverse.of(key)).map(|(_, inverse)| inverse.deadline);
+        let deadlines =
+            asked.iter().filter_map(|key| self.inverse.of(key)).map(|(_, inverse)| inverse.deadline);
         let fresh = now + self.config.revocation_grace;
         let deadline = deadlines.min().filter(|_| chosen.is_subset(&asked)).unwrap_or(fresh);
         if !asked.is_subset(&chosen) {
@@ -53,7 +54,8 @@ impl Kernel {
     /// The tasks that have to end for the others to fit in what there is: lowest priority first, then the youngest.
     fn too_many(&self, id: &AgentId, has: &Resources) -> BTreeSet<TaskKey> {
         let tasks = self.live_tasks_of(id).into_iter().filter_map(|key| {
-            let task = self.task_ref(&key).filter(|task| !task.charge.revocable.is_empty() && !is_ending(task))?;
+            let task =
+                self.task_ref(&key).filter(|task| !task.charge.revocable.is_empty() && !is_ending(task))?;
             let started = task.started_at.unwrap_or(task.status.time);
             Some((Reverse(task.info.priority), started, key, &task.charge.revocable))
         });

@@ -191,8 +191,11 @@ fn operators_hear_why_an_order_makes_no_sense() {
     cluster.operator(OperatorRequest::Deactivate(id.clone()));
     cluster.operator(OperatorRequest::MarkGone(id));
     cluster.drain(agent, None, false);
-    let answers: Vec<_> =
-        cluster.story().into_iter().filter_map(|line| Some(line.strip_prefix("answer: ")?.to_owned())).collect();
+    let answers: Vec<_> = cluster
+        .story()
+        .into_iter()
+        .filter_map(|line| Some(line.strip_prefix("answer: ")?.to_owned()))
+        .collect();
     assert_eq!(
         answers,
         [
@@ -280,7 +283,10 @@ fn a_window_is_announced_empties_the_agent_and_gives_it_back() {
     story!(cluster, "app < asked back i2-1 of a1-0: t1 (cpus=1;mem=1GiB) by +3600s, maintenance");
     let shown = cluster.shown(agent);
     assert_eq!(shown.maintenance, Some(windows[0].window.clone()));
-    assert_eq!(shown.drain.map(|drain| (drain.deadline, drain.drained)), Some((Some(START + secs(3600)), false)));
+    assert_eq!(
+        shown.drain.map(|drain| (drain.deadline, drain.drained)),
+        Some((Some(START + secs(3600)), false))
+    );
 
     cluster.advance(secs(600));
     cluster.killed(agent, app, "t1");
@@ -336,8 +342,11 @@ fn a_schedule_is_checked_whole() {
     ] {
         cluster.operator(OperatorRequest::SetMaintenance(windows));
     }
-    let answers: Vec<_> =
-        cluster.story().into_iter().filter_map(|line| Some(line.strip_prefix("answer: ")?.to_owned())).collect();
+    let answers: Vec<_> = cluster
+        .story()
+        .into_iter()
+        .filter_map(|line| Some(line.strip_prefix("answer: ")?.to_owned()))
+        .collect();
     assert_eq!(
         answers,
         [
