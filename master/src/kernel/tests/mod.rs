@@ -3,6 +3,7 @@
 mod agents;
 mod allocation;
 mod decisions;
+mod demand;
 mod explain;
 mod frameworks;
 mod gangs;
