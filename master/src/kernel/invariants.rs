@@ -32,8 +32,8 @@ impl Kernel {
         self.count_offers(&mut counts, &mut held)?;
         for pending in self.pending_accepts() {
             let count = counts.entry(&pending.agent).or_default();
-            add(&mut count.used, &pending.held, || format!("a call of {}", pending.framework))?;
-            held.entry(pending.client).or_default().add(&pending.held.total());
+            add(&mut count.used, &pending.left, || format!("a call of {}", pending.framework))?;
+            held.entry(pending.client).or_default().add(&pending.left.total());
         }
         self.check_agents(&counts)?;
         self.check_tally()?;

@@ -92,16 +92,16 @@ impl Kernel {
                     kernel.recover_framework(id, info, disconnected, retired, now);
                 }
                 RegistryChange::PutDrain { agent, deactivated, drain } => {
-                    drop(orders.insert(agent, Orders { deactivated, drain }));
+                    orders.insert(agent, Orders { deactivated, drain });
                 }
                 RegistryChange::PutMaintenance { windows } => schedule = windows,
                 RegistryChange::PutQuota { role, quota } => kernel.recover_quota(role, quota),
                 RegistryChange::PutWeight { role, weight } => kernel.recover_weight(role, weight),
                 RegistryChange::PutReservations { agent, reserved, volumes } => {
-                    drop(owned.insert(agent, (reserved, volumes)));
+                    owned.insert(agent, (reserved, volumes));
                 }
                 RegistryChange::PutTaskIds { framework, bucket, ids } => {
-                    drop(used_ids.insert((framework, bucket), ids));
+                    used_ids.insert((framework, bucket), ids);
                 }
                 RegistryChange::RemoveAgent { id } => kernel.forget_agent(&id),
                 RegistryChange::RemoveFramework { id } => kernel.forget_framework(&id),

@@ -404,14 +404,14 @@ impl Kernel {
         self.sync_total(id);
     }
 
-    /// The tasks that use a volume, or are about to.
+    /// The tasks that use a volume.
     pub(super) fn users_of(&self, id: &AgentId, volume: &VolumeId) -> Vec<TaskKey> {
         let mounts = |key: &&TaskKey| {
             let task = self.task_ref(key).filter(|task| task.is_live());
             task.is_some_and(|task| task.info.volumes.iter().any(|mount| mount.id == *volume))
         };
         let tasks = self.agents.get(id).into_iter().flat_map(|agent| &agent.tasks);
-        tasks.filter(mounts).cloned().chain(self.promised_users(id, volume)).collect()
+        tasks.filter(mounts).cloned().collect()
     }
 
     /// Checks that volumes and reservations add up: what an agent has is what can be given, what is on the way to the store, what

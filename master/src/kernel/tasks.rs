@@ -26,6 +26,8 @@ pub(super) struct Task {
     pub(super) status: TaskStatus,
     /// Whether `status` waits for the framework's acknowledgement.
     pub(super) unacknowledged: bool,
+    /// It waits for the store, and its agent does not know of it.
+    pub(super) unsent: bool,
     /// Its end was asked for, with this grace.
     pub(super) kill: Option<Option<std::time::Duration>>,
     /// The kernel has ended it by force, and why.
@@ -42,8 +44,9 @@ impl Task {
         status: TaskStatus,
     ) -> Self {
         let unacknowledged = status.update_id.is_some();
+        let (holds, unsent) = (false, false);
         let (kill, ended_for, started_at) = (None, None, None);
-        Self { info, agent, client, charge, holds: false, status, unacknowledged, kill, ended_for, started_at }
+        Self { info, agent, client, charge, holds, status, unacknowledged, unsent, kill, ended_for, started_at }
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -373,7 +376,9 @@ impl Kernel {
         if task.is_live() {
             task.kill = Some(grace);
             let agent = task.agent.clone();
-            self.kill_on_agent(&agent, key, grace, out);
+            if !task.unsent {
+                self.kill_on_agent(&agent, key, grace, out);
+            }
         }
         true
     }

@@ -5,13 +5,13 @@
 //! (an offer, a limit or a volume is at fault), ERROR where the call is. A task whose id is in use gets none: it would be
 //! taken for the end of the task that has the id. Each operation with an id gets its feedback, too.
 //!
-//! A call that changes reservations or volumes is carried out once the store has the change: until then nobody else is given
-//! what it took, nor what it gives.
+//! A call that changes reservations or volumes is answered, and its tasks are sent to their agent, once the store has the
+//! change: until then nobody else is given what it took, nor what it gives, and its tasks are STAGING.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::MasterMessage;
-use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId, VolumeId};
+use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, OperationId, TaskId};
 use divvy_proto::reservation::Volume;
 use divvy_proto::resources::Resources;
 use divvy_proto::scheduler::{Event, Filters, Operation, Outcome, Refusal};
@@ -21,21 +21,20 @@ use divvy_proto::time::Timestamp;
 use super::Done;
 use super::plan::{Desk, Plan};
 use crate::kernel::allocator::{Charge, ClientIx, OverLimit};
-use crate::kernel::gangs::GangId;
 use crate::kernel::registry::Awaited;
 use crate::kernel::tasks::{Task, master_status};
 use crate::kernel::{Effects, Kernel, TaskKey};
 
-/// An Accept on its way to the store. What it has is charged to its client as used.
+/// An Accept on its way to the store. What its tasks leave is charged to its client as used.
 #[derive(Debug, Clone)]
 pub(in crate::kernel) struct Pending {
     pub(in crate::kernel) framework: FrameworkId,
     call: CallId,
     pub(in crate::kernel) agent: AgentId,
     pub(in crate::kernel) client: ClientIx,
-    pub(in crate::kernel) held: Charge,
-    desk: Desk,
-    plan: Plan,
+    pub(in crate::kernel) left: Charge,
+    tasks: Vec<TaskId>,
+    feedback: Vec<OperationId>,
     filters: Filters,
     /// The agent's volumes from then on.
     volumes: Vec<Volume>,
@@ -59,7 +58,7 @@ impl Kernel {
         let mut after = Effects::new();
         match self.plan(now, id, &offers, &operations) {
             Ok(plan) if plan.is_durable() => {
-                self.begin_accept(id, call, plan, filters, out);
+                self.begin_accept(now, id, call, plan, filters, out);
                 Done::Later
             }
             Ok(plan) => {
@@ -88,20 +87,27 @@ impl Kernel {
         plan.agents.values().for_each(|desk| self.take_offers_of(desk));
         let launching = plan.agents.values().filter(|desk| !desk.launches.is_empty()).count();
         let gang = (launching > 1).then(|| self.gangs.next());
+        let mut staged = Vec::new();
         for (agent, desk) in plan.agents {
             for launch in desk.launches {
-                self.launch_task(now, id, (&agent, plan.client, gang), launch, out);
+                let key = self.stage_task(now, id, (&agent, plan.client), launch);
+                if let Some(gang) = gang {
+                    self.gangs.join(gang, &key);
+                }
+                staged.push(key);
             }
             if !desk.left.is_empty() {
                 self.refuse(now, &agent, plan.client, desk.left.total(), filters);
             }
         }
+        staged.iter().for_each(|key| self.send_launch(now, key, out));
         self.feed_back(id, &plan.feedback, &Outcome::Accepted, out);
     }
 
     /// Takes what the call takes, and makes durable what it changes.
     fn begin_accept(
         &mut self,
+        now: Timestamp,
         id: &FrameworkId,
         call: CallId,
         mut plan: Plan,
@@ -110,28 +116,26 @@ impl Kernel {
     ) {
         let Some((agent_id, mut desk)) = plan.agents.pop_first() else { return };
         self.take_offers_of(&desk);
-        let held = desk.launches.iter().fold(desk.left.clone(), |all, (_, charge)| {
-            // All of it was part of what the offers hold together.
-            all.checked_add(charge).unwrap_or(all)
-        });
         let Some(agent) = self.agents.get_mut(&agent_id) else { return };
         agent.owned.holdings = desk.holdings.take().unwrap_or_default();
         let slot = agent.slot;
         self.sync_total(&agent_id);
-        self.allocator.hold(slot, plan.client, &held);
+        self.allocator.hold(slot, plan.client, &desk.left);
+        let stage = |launch| self.stage_task(now, id, (&agent_id, plan.client), launch).1;
+        let tasks = desk.launches.into_iter().map(stage).collect();
         let (framework, client, agent) = (id.clone(), plan.client, agent_id.clone());
+        let (left, feedback) = (desk.left, plan.feedback);
         let then = |volumes| {
-            Awaited::Accept(Box::new(Pending { framework, call, agent, client, held, desk, plan, filters, volumes }))
+            Awaited::Accept(Box::new(Pending { framework, call, agent, client, left, tasks, feedback, filters, volumes }))
         };
         self.persist_owned(&agent_id, then, out);
-        self.changes.framework(id);
     }
 
     /// The store has what the call changes: the rest of it happens now.
     pub(in crate::kernel) fn accept_is_stored(&mut self, now: Timestamp, pending: Pending, out: &mut Effects) {
-        let Pending { framework: id, call, agent, client, held, desk, plan, filters, volumes } = pending;
+        let Pending { framework: id, call, agent, client, left, tasks, feedback, filters, volumes } = pending;
         if let Some(known) = self.agents.get(&agent) {
-            self.allocator.release(known.slot, client, &held);
+            self.allocator.release(known.slot, client, &left);
         }
         self.changes.agent(&agent);
         self.changes.framework(&id);
@@ -141,13 +145,13 @@ impl Kernel {
             return;
         }
         self.answer_later(&id, call, Outcome::Accepted, out);
-        for launch in desk.launches {
-            self.launch_task(now, &id, (&agent, client, None), launch, out);
+        for task in tasks {
+            self.send_launch(now, &(id.clone(), task), out);
         }
-        if !desk.left.is_empty() {
-            self.refuse(now, &agent, client, desk.left.total(), filters);
+        if !left.is_empty() {
+            self.refuse(now, &agent, client, left.total(), filters);
         }
-        self.feed_back(&id, &plan.feedback, &Outcome::Accepted, out);
+        self.feed_back(&id, &feedback, &Outcome::Accepted, out);
     }
 
     /// Ends the offers of one agent; what is launched counts towards the demands for which they were made.
@@ -161,32 +165,42 @@ impl Kernel {
         }
     }
 
-    fn launch_task(
+    /// A task that is about to be sent to its agent.
+    fn stage_task(
         &mut self,
         now: Timestamp,
         id: &FrameworkId,
-        (agent, client, gang): (&AgentId, ClientIx, Option<GangId>),
+        (agent, client): (&AgentId, ClientIx),
         (info, charge): (TaskInfo, Charge),
-        out: &mut Effects,
-    ) {
+    ) -> TaskKey {
         let key = (id.clone(), info.id.clone());
         let (state, reason) = (TaskState::Staging, Reason::CommandExited);
         let status = master_status(now, &key, Some(agent), state, reason, "sent to its agent");
-        let framework_name = self.frameworks.get(id).map(|f| f.info.name.clone()).unwrap_or_default();
+        let task = Task { unsent: true, ..Task::new(info, agent.clone(), (client, charge), status) };
+        self.insert_task(id, task);
+        self.settle_task(&key);
+        key
+    }
+
+    /// Sends a task to its agent, unless it has ended or its end was asked for since it was staged.
+    fn send_launch(&mut self, now: Timestamp, key: &TaskKey, out: &mut Effects) {
+        let Some(task) = self.task_mut(key).filter(|task| task.is_live()) else { return };
+        let (agent, client, is_killed) = (task.agent.clone(), task.client, task.kill.is_some());
+        let (info, charge) = (task.info.clone(), task.charge.clone());
+        if std::mem::take(&mut task.unsent) && is_killed {
+            let message = "its end was asked for before it was sent to its agent";
+            return self.say_of_task(now, key, TaskState::Killed, Reason::KilledDuringLaunch, message, out);
+        }
+        let framework_name = self.frameworks.get(&key.0).map(|f| f.info.name.clone()).unwrap_or_default();
         let message = MasterMessage::Launch {
-            framework_id: id.clone(),
+            framework_id: key.0.clone(),
             framework_name,
-            task: info.clone(),
+            task: info,
             allocation: charge.to_allocation(&self.allocator.client_of(client).role),
         };
-        self.insert_task(id, Task::new(info, agent.clone(), (client, charge), status));
-        if let Some(gang) = gang {
-            self.gangs.join(gang, &key);
-        }
-        self.settle_task(&key);
-        if !self.tell_agent(agent, message, out) {
+        if !self.tell_agent(&agent, message, out) {
             let message = "its agent had disconnected";
-            self.say_of_task(now, &key, TaskState::Dropped, Reason::AgentDisconnected, message, out);
+            self.say_of_task(now, key, TaskState::Dropped, Reason::AgentDisconnected, message, out);
         }
     }
 
@@ -222,7 +236,7 @@ impl Kernel {
     fn feed_back(
         &self,
         id: &FrameworkId,
-        operations: &[divvy_proto::OperationId],
+        operations: &[OperationId],
         outcome: &Outcome,
         out: &mut Effects,
     ) {
@@ -233,30 +247,13 @@ impl Kernel {
     }
 }
 
-/// Calls on their way to the store, for those that must know of them.
 impl Kernel {
+    /// Calls on their way to the store.
     pub(in crate::kernel) fn pending_accepts(&self) -> impl Iterator<Item = &Pending> {
         self.awaited.values().filter_map(|awaited| match awaited {
             Awaited::Accept(pending) => Some(&**pending),
             _ => None,
         })
-    }
-
-    /// Whether a task of this id is about to be launched.
-    pub(super) fn is_promised(&self, id: &FrameworkId, task: &TaskId) -> bool {
-        let is_it = |(info, _): &(TaskInfo, Charge)| info.id == *task;
-        self.pending_accepts().any(|pending| pending.framework == *id && pending.desk.launches.iter().any(is_it))
-    }
-
-    /// Tasks that are about to use a volume.
-    pub(in crate::kernel) fn promised_users(&self, agent: &AgentId, volume: &VolumeId) -> Vec<TaskKey> {
-        let mounts = |info: &TaskInfo| info.volumes.iter().any(|mount| mount.id == *volume);
-        let on_agent = self.pending_accepts().filter(|pending| pending.agent == *agent);
-        let users = on_agent.flat_map(|pending| {
-            let infos = pending.desk.launches.iter().map(|(info, _)| info).filter(|info| mounts(info));
-            infos.map(|info| (pending.framework.clone(), info.id.clone()))
-        });
-        users.collect()
     }
 }
 

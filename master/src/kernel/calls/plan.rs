@@ -294,7 +294,7 @@ impl Kernel {
         let framework = self.frameworks.get(id);
         framework.is_some_and(|f| {
             f.tasks.contains_key(task) || f.ended.contains_key(task) || f.used_ids.contains(task)
-        }) || self.is_promised(id, task)
+        })
     }
 }
 

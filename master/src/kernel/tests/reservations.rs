@@ -126,6 +126,31 @@ fn nothing_is_said_before_it_is_durable_and_nobody_gets_in_between() {
 }
 
 #[test]
+fn what_is_killed_before_it_was_sent_never_is() {
+    let (mut cluster, agent, app) = at_hand();
+    cluster.store_is_slow = true;
+    cluster.accept_and_refuse(app, vec![reserve("", "cpus=1", &[]), launch(&[("t1", "cpus=1"), ("t2", "cpus=1")])]);
+    cluster.call(app, CallBody::Reconcile { tasks: vec![("t1".parse().unwrap(), None)] });
+    cluster.kill(app, "t1");
+    cluster.settle_store();
+    story!(
+        cluster,
+        "persist a1-0 reserves [eng: cpus=1], volumes []",
+        "app < c3 accepted",
+        "app < t1 is STAGING: reconciliation",
+        "app < c4 accepted",
+        "app < c2 accepted",
+        "app < t1 is KILLED: killed_during_launch",
+        "agent 0 < launch f1-0/t2",
+        "persist f1-0 used t[1]",
+        // More than was refused.
+        "app < offers o1-2 of a1-0 for eng: cpus=3;mem=8GiB;disk=10GiB (eng: cpus=1)",
+    );
+    assert_eq!(cluster.agents_tasks(agent).len(), 1);
+    assert_eq!(cluster.allocation(agent, "t2"), "unreserved");
+}
+
+#[test]
 fn an_agent_that_leaves_meanwhile_gets_the_volume_when_it_is_back_and_the_task_is_dropped() {
     let (mut cluster, agent, app) = at_hand();
     cluster.store_is_slow = true;
@@ -161,6 +186,7 @@ fn a_framework_that_ends_meanwhile_launches_nothing() {
         "persist f1-0 retired",
         "app < c3 accepted",
         "app closed: the framework was torn down",
+        "agent 0 < shut down f1-0",
     );
     assert_eq!(cluster.reservations(), ["eng: cpus=2 of a1-0, an orphan"]);
 }
