@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::MasterMessage;
+use divvy_proto::api::AgentState;
 use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, OperationId, TaskId};
 use divvy_proto::reservation::Volume;
 use divvy_proto::resources::Resources;
@@ -20,6 +21,7 @@ use divvy_proto::time::Timestamp;
 
 use super::Done;
 use super::plan::{Desk, Plan};
+use crate::kernel::agents::Agent;
 use crate::kernel::allocator::{Charge, ClientIx, OverLimit};
 use crate::kernel::registry::Awaited;
 use crate::kernel::tasks::{Task, master_status};
@@ -213,6 +215,8 @@ impl Kernel {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
+        // An earlier master may have done it: whoever asks hears it from the agents that are still to come back.
+        let operations = if self.may_have_been_done(refusal) { Vec::new() } else { operations };
         let (state, reason) = fault(refusal);
         let mut told = BTreeSet::new();
         let feedback: Vec<_> = operations.iter().filter_map(|operation| operation.id().cloned()).collect();
@@ -231,6 +235,13 @@ impl Kernel {
             }
         }
         self.feed_back(id, &feedback, &Outcome::Refused(refusal.clone()), out);
+    }
+
+    /// Whether a call that is refused for a lost offer may be the repetition of one that an earlier master has carried out.
+    fn may_have_been_done(&self, refusal: &Refusal) -> bool {
+        let of_earlier = |offer: &OfferId| offer.0 >> 32 < u64::from(self.config.epoch.0);
+        let is_away = |agent: &Agent| matches!(agent.standing, AgentState::Recovering | AgentState::Unreachable);
+        matches!(refusal, Refusal::OfferGone(offer) if of_earlier(offer)) && self.agents.values().any(is_away)
     }
 
     fn feed_back(

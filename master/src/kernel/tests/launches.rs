@@ -83,6 +83,26 @@ fn if_an_offer_is_gone_every_task_of_the_call_is_dropped_and_the_other_offers_re
 }
 
 #[test]
+fn nothing_is_called_dropped_that_an_earlier_master_may_have_launched() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let app = cluster.framework("app");
+    let (offers, operations) = (cluster.held(app), vec![launch(&[("t1", "cpus=1;mem=1GiB")])]);
+    let body = CallBody::Accept { offers, operations, filters: NO_FILTER };
+    cluster.call(app, body.clone());
+    cluster.fail_over();
+    cluster.subscribe(app);
+    cluster.forget();
+    cluster.call_again(app, "c2", body.clone());
+    story!(cluster, "app < c2 refused: offer o1-1 is no longer outstanding");
+    cluster.connect(agent);
+    cluster.forget();
+    cluster.call_again(app, "c3", body);
+    story!(cluster, "app < c3 refused: offer o1-1 is no longer outstanding");
+    assert_eq!(cluster.kernel.tasks()[0].state, TaskState::Staging);
+}
+
+#[test]
 fn an_offer_is_of_use_to_its_holder_only() {
     let mut cluster = Cluster::new();
     cluster.agent("cpus=4;mem=8GiB");
