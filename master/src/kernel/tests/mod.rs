@@ -10,6 +10,7 @@ mod gangs;
 mod histories;
 mod inverse;
 mod launches;
+mod limits;
 mod maintenance;
 mod policy;
 mod rate_limits;
