@@ -9,13 +9,13 @@ use divvy_agent::supervisor::{
     AgentRecord, Config, Effect, Input, LinkId, Record, Recovered, Supervisor, TaskRecord,
 };
 use divvy_proto::agent::{AgentInfo, AgentMessage};
-use divvy_proto::ids::{AgentId, Hostname};
+use divvy_proto::ids::{AgentId, Hostname, VolumeId};
 use divvy_proto::resources::Resources;
 use divvy_proto::task::{ExitStatus, Reason};
 use divvy_proto::time::Timestamp;
 
 use crate::clock::Clock;
-use crate::script::BEHAVIOUR;
+use crate::script::{AgentNature, BEHAVIOUR, Nature};
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, Plant, World};
 
@@ -36,16 +36,18 @@ pub struct AgentNode {
     tick_at: Option<Timestamp>,
     pub written_until: Timestamp,
     clock: Clock,
-    rack: usize,
+    nature: AgentNature,
+    /// The directories of persistent volumes.
+    pub volumes: BTreeSet<VolumeId>,
     /// Containers from before the agent's size changed: these may be too many for it.
     inherited: BTreeSet<ContainerId>,
 }
 
 /// The sizes that an agent may have.
 pub const SIZES: [&str; 3] = [
-    "cpus=4;mem=2GiB;ports=[31000-31019]",
-    "cpus=2;mem=1GiB;ports=[31000-31009]",
-    "cpus=1;mem=256MiB;ports=[31005-31008]",
+    "cpus=4;mem=2GiB;disk=8GiB;ports=[31000-31019]",
+    "cpus=2;mem=1GiB;disk=8GiB;ports=[31000-31009]",
+    "cpus=1;mem=256MiB;disk=2GiB;ports=[31005-31008]",
 ];
 
 /// A container that has started, whether or not anybody watches it.
@@ -63,7 +65,7 @@ pub enum DiskWrite {
 }
 
 impl AgentNode {
-    pub fn new(index: usize) -> Self {
+    pub fn new(index: usize, nature: &Nature) -> Self {
         Self {
             life: 0,
             supervisor: None,
@@ -81,7 +83,8 @@ impl AgentNode {
             tick_at: None,
             written_until: Timestamp(0),
             clock: Clock::default(),
-            rack: index % 2,
+            nature: nature.agents[index].clone(),
+            volumes: BTreeSet::new(),
             inherited: BTreeSet::new(),
         }
     }
@@ -120,6 +123,13 @@ impl AgentNode {
             .map(|container| &container.spec)
     }
 
+    /// What runs on resources that are not revocable.
+    pub fn lasting(&self) -> impl Iterator<Item = &ContainerSpec> {
+        let revocable = |id| self.disk.get(id).is_some_and(|record| record.allocation.revocable);
+        let live = self.containers.iter().filter(|(_, container)| container.exited.is_none());
+        live.filter(move |(id, _)| !revocable(*id)).map(|(_, container)| &container.spec)
+    }
+
     fn config(&self, index: usize) -> Config {
         let hostname = Hostname::new(format!("agent-{}", index + 1)).expect("a hostname");
         let agent = AgentInfo {
@@ -128,10 +138,10 @@ impl AgentNode {
             url: format!("http://10.0.0.{index}:5051"),
             address: format!("10.0.0.{index}"),
             resources: self.total.clone(),
-            attributes: format!("rack=r{}", self.rack).parse().expect("attributes"),
+            attributes: self.nature.attributes.clone(),
             version: "sim".to_owned(),
-            reserved: Vec::new(),
-            revocable: Default::default(),
+            reserved: self.nature.reserved.clone(),
+            revocable: self.nature.revocable.clone(),
         };
         Config {
             incarnation: format!("i{index}-{}", self.life),
@@ -162,7 +172,7 @@ impl AgentNode {
             agent: self.disk_agent.clone(),
             tasks: self.disk.values().map(|record| (record.clone(), state(&record.container))).collect(),
             containers: self.containers.keys().cloned().collect(),
-            volumes: Default::default(),
+            volumes: self.volumes.clone(),
         }
     }
 }
@@ -219,6 +229,7 @@ impl World {
         self.reboot_agent(index);
         let node = &mut self.agents[index];
         node.disk.clear();
+        node.volumes.clear();
         node.disk_agent.take().map(|agent| agent.agent_id)
     }
 
@@ -290,7 +301,9 @@ impl World {
                 };
                 self.agent_hears(index, 1..500, input);
             }
-            Effect::CancelPrepare(_) | Effect::Volumes(_) => {}
+            Effect::CancelPrepare(_) => {}
+            Effect::Volumes(_) if self.plant == Plant::NoVolumes => {}
+            Effect::Volumes(volumes) => self.agents[index].volumes = volumes,
             Effect::Launch(spec) => {
                 let id = spec.id.clone();
                 self.agents[index].launching.insert(id.clone(), spec);
@@ -378,10 +391,12 @@ impl World {
             match (spec.env.get(BEHAVIOUR).map(String::as_str), spec.env.contains_key("DIVVY_TASK_INDEX")) {
                 (_, true) if self.chance(0.05) => (200_000..200_001, ExitStatus::Code(0)), // longer than its timeout
                 (_, true) => (500..60_000, ExitStatus::Code(i32::from(self.chance(0.15)))),
+                (Some("ends"), _) => (500..60_000, ExitStatus::Code(0)),
                 (Some("dies"), _) => (100..5000, ExitStatus::Code(1)),
                 _ if self.mishap(0.1) => (1000..600_000, ExitStatus::Code(1)),
                 _ => (u64::MAX - 1..u64::MAX, ExitStatus::Code(0)),
             };
+        self.ledger.started.extend(spec.env.get("DIVVY_TASK_ID").cloned());
         self.agents[index].containers.insert(id.clone(), Container { spec, exited: None });
         self.truth.stale = true;
         if after.start < 1_000_000 {

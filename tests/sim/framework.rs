@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use divvy_batch::planner::Planner as BatchPlanner;
 use divvy_proto::api::Agent;
-use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::{CallBody, FrameworkInfo, Operation, StreamError};
+use divvy_proto::ids::FrameworkId;
+use divvy_proto::scheduler::{CallBody, Capability, FrameworkInfo, Operation, StreamError};
 use divvy_proto::time::Timestamp;
 use divvy_sdk::driver::{Config, Driver, Effect, Input, PersistToken, Restored};
 use divvy_sdk::{View, Write};
@@ -14,8 +14,8 @@ use divvy_service::planner::Planner as ServicePlanner;
 use divvy_service::planner::spec::{Amount, AppSpec, Floor, UpdatePolicy};
 
 use crate::clock::Clock;
-use crate::guest::Guest;
-use crate::script::{BEHAVIOUR, FINE, SHOP, Step};
+use crate::crowd::Crowd;
+use crate::script::{BEHAVIOUR, FINE, Nature, SHOP, Step};
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, Plant, World};
 
@@ -23,15 +23,28 @@ pub const SERVICE: usize = 0;
 pub const BATCH: usize = 1;
 
 pub const GUEST: usize = 2;
+/// The crowd (see `crowd`); not all of it is there in each history.
+pub const PICKY: usize = 3;
+pub const CREW: usize = 4;
+pub const RIVAL: usize = 5;
+pub const BURST: usize = 6;
+pub const MISER: usize = 7;
+pub const KEEPER: usize = 8;
+pub const FORGER: usize = 9;
+
+/// What the frameworks are called.
+pub const NAMES: [&str; 10] =
+    ["service", "batch", "guest", "picky", "crew", "rival", "burst", "miser", "keeper", "forger"];
+
 /// How many kinds there are.
-pub const FRAMEWORKS: usize = 3;
+pub const FRAMEWORKS: usize = NAMES.len();
 
 /// A driver with one of the planners.
 #[allow(clippy::large_enum_variant)]
 pub enum AnyDriver {
     Service(Driver<ServicePlanner>),
     Batch(Driver<BatchPlanner>),
-    Guest(Driver<Guest>),
+    Crowd(Driver<Crowd>),
 }
 
 macro_rules! each {
@@ -39,7 +52,7 @@ macro_rules! each {
         match $any {
             AnyDriver::Service($driver) => $body,
             AnyDriver::Batch($driver) => $body,
-            AnyDriver::Guest($driver) => $body,
+            AnyDriver::Crowd($driver) => $body,
         }
     };
 }
@@ -60,36 +73,42 @@ impl AnyDriver {
     pub fn view(&self) -> &View {
         each!(self, driver => driver.view())
     }
+
+    pub fn framework_id(&self) -> Option<&FrameworkId> {
+        each!(self, driver => driver.framework_id())
+    }
 }
 
 /// A process of a framework.
 #[derive(Default)]
 pub struct FrameworkNode {
-    /// Which framework: [`SERVICE`], [`BATCH`] or [`GUEST`].
-    kind: usize,
+    /// Which framework: [`SERVICE`], [`BATCH`], [`GUEST`] or one of the crowd.
+    pub kind: usize,
     /// Another process has the store now: nothing that this one writes becomes durable.
     pub fenced: bool,
-    /// The operator wants it gone: it is not started again.
+    /// It is not there in this history, or the operator wants it gone: it is not started again.
     pub dismissed: bool,
+    /// It wants nothing any more.
+    resting: bool,
     clock: Clock,
     pub life: u32,
     pub driver: Option<AnyDriver>,
     store: BTreeMap<String, Vec<u8>>,
-    wire: Option<u64>,
+    pub wire: Option<u64>,
     turn_due: bool,
     tick_at: Option<Timestamp>,
     pub stored_until: Timestamp,
 }
 
 impl FrameworkNode {
-    pub fn new(kind: usize) -> Self {
-        Self { kind, ..Self::default() }
+    pub fn new(kind: usize, present: bool) -> Self {
+        Self { kind, dismissed: !present, ..Self::default() }
     }
 
     /// A second process with the same store.
     fn heir(&self) -> Self {
         let (kind, store) = (self.kind, self.store.clone());
-        Self { kind, store, dismissed: self.dismissed, ..Self::default() }
+        Self { kind, store, dismissed: self.dismissed, resting: self.resting, ..Self::default() }
     }
 
     fn write(&mut self, writes: Vec<Write>) {
@@ -103,17 +122,18 @@ impl FrameworkNode {
 }
 
 /// `seed`: another for each process.
-fn config(kind: usize, seed: u64) -> Config {
+fn config(nature: &Nature, kind: usize, seed: u64) -> Config {
+    let revocable = kind == BURST && nature.bursts_on_revocable;
     let framework = FrameworkInfo {
         id: None,
-        name: ["service", "batch", "guest"][kind].to_owned(),
+        name: NAMES[kind].to_owned(),
         user: None,
-        roles: vec![RolePath::default()],
+        roles: nature.roles[kind].clone(),
         principal: None,
         failover_timeout: Duration::from_secs(7 * 24 * 3600),
         url: None,
         labels: BTreeMap::new(),
-        capabilities: Default::default(),
+        capabilities: revocable.then_some(Capability::Revocable).into_iter().collect(),
     };
     Config { durable: true, ..Config::new(framework, seed) }
 }
@@ -130,17 +150,20 @@ impl World {
         let records = || node.store.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
         let restored =
             Restored::from_records(records()).map_err(|error| format!("framework {index}: {error}"))?;
-        let config = config(node.kind, seed);
+        let config = config(&self.nature, node.kind, seed);
         let owned = records().map(|(key, value)| (key.to_owned(), value.to_vec()));
         node.driver = Some(match node.kind {
             SERVICE => {
                 let planner = ServicePlanner::restore(records()).map_err(|error| error.to_string())?;
                 AnyDriver::Service(Driver::new(config, planner, restored))
             }
-            GUEST => AnyDriver::Guest(Driver::new(config, Guest, restored)),
-            _ => {
+            BATCH => {
                 let planner = BatchPlanner::restore(owned).map_err(|error| error.to_string())?;
                 AnyDriver::Batch(Driver::new(config, planner, restored))
+            }
+            kind => {
+                let crowd = Crowd::new(kind, self.nature.tastes[kind], node.resting);
+                AnyDriver::Crowd(Driver::new(config, crowd, restored))
             }
         });
         node.tick_at = None;
@@ -241,7 +264,7 @@ impl World {
         }
         match self.frameworks[index].driver.as_mut() {
             // Nobody answers; the user tries again another day.
-            None | Some(AnyDriver::Guest(_)) => return Ok(()),
+            None | Some(AnyDriver::Crowd(_)) => return Ok(()),
             Some(AnyDriver::Service(driver)) => {
                 let change = |planner: &mut ServicePlanner, _: &View| {
                     let actions = match step {
@@ -270,6 +293,24 @@ impl World {
         }
         self.turn_soon(index);
         self.framework_effects(index, effects)
+    }
+
+    /// From here on the crowd wants nothing.
+    pub fn put_to_rest(&mut self) -> Result<(), String> {
+        for index in self.current {
+            let node = &mut self.frameworks[index];
+            node.resting = true;
+            let Some(AnyDriver::Crowd(driver)) = &mut node.driver else { continue };
+            let mut effects = Vec::new();
+            let rest = |crowd: &mut Crowd, _: &View| {
+                crowd.resting = true;
+                ((), divvy_sdk::Actions::none())
+            };
+            driver.apply(node.clock.reads(self.now), rest, &mut effects);
+            self.turn_soon(index);
+            self.framework_effects(index, effects)?;
+        }
+        Ok(())
     }
 
     fn note_wish(&mut self, spec: &mut AppSpec) {

@@ -21,7 +21,7 @@ use divvy_service::api_types::{AppState, AppStatus};
 use divvy_service::planner::Planner;
 
 use crate::bounds::Bounds;
-use crate::framework::{AnyDriver, BATCH, GUEST, SERVICE};
+use crate::framework::{AnyDriver, BATCH, SERVICE};
 use crate::world::World;
 
 /// What the simulation knows for certain, whatever the parts believe.
@@ -67,14 +67,14 @@ impl World {
             return Ok(());
         }
         self.containers_fit()?;
-        if self.nature.calm { self.check_bounds() } else { Ok(()) }
+        if self.nature.calm && !self.nature.meddled { self.check_bounds() } else { Ok(()) }
     }
 
     /// Containers that run fit their agent, unless they were there before it became smaller.
     fn containers_fit(&self) -> Result<(), String> {
         for (index, node) in self.agents.iter().enumerate() {
-            let cpus: i64 = node.running().map(|spec| spec.cpus.millis()).sum();
-            let mem: i64 = node.running().map(|spec| spec.memory.bytes()).sum();
+            let cpus: i64 = node.lasting().map(|spec| spec.cpus.millis()).sum();
+            let mem: i64 = node.lasting().map(|spec| spec.memory.bytes()).sum();
             let ports: Vec<&String> = node.running().filter_map(|spec| spec.env.get("PORT0")).collect();
             let distinct: BTreeSet<&&String> = ports.iter().collect();
             let fits = cpus <= node.total.cpus().millis() && mem <= node.total.mem().bytes();
@@ -98,11 +98,11 @@ impl World {
         if self.errands > 0 {
             return Err(format!("the operator waits for {} things", self.errands));
         }
-        for (kind, index) in self.current.into_iter().enumerate() {
+        for index in self.current {
             let Some(driver) = &self.frameworks[index].driver else {
-                if kind == GUEST {
+                if self.frameworks[index].dismissed {
                     continue;
-                } // torn down
+                }
                 return Err(format!("framework {index} is down"));
             };
             wanted.extend(

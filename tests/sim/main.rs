@@ -22,11 +22,14 @@
 mod agent;
 mod bounds;
 mod clock;
+mod crowd;
 mod framework;
-mod guest;
 mod invariants;
+mod ledger;
 mod master;
 mod operator;
+mod orders;
+mod promises;
 mod script;
 mod trouble;
 mod wire;

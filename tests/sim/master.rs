@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use divvy_master::kernel::{Config, Effect, Input, Kernel, LinkId, PersistToken, RegistryChange};
 use divvy_proto::agent::MasterMessage;
-use divvy_proto::ids::Epoch;
+use divvy_proto::ids::{AgentId, Epoch};
 use divvy_proto::scheduler::Event;
 use divvy_proto::time::Timestamp;
 
 use crate::clock::Clock;
 use crate::wire::{End, Parcel, Peer};
-use crate::world::{Happening, World};
+use crate::world::{Happening, Plant, World};
 
 #[derive(Debug, Default)]
 pub struct MasterNode {
@@ -26,6 +26,18 @@ pub struct MasterNode {
     clock: Clock,
 }
 
+impl MasterNode {
+    /// What is stored of an agent's reservations and volumes.
+    pub fn reserved(&self, agent: &AgentId) -> Option<&RegistryChange> {
+        self.registry.get(&format!("4 reservations/{agent}"))
+    }
+
+    /// What its clock shows.
+    pub fn shown(&self, now: Timestamp) -> Timestamp {
+        self.clock.reads(now)
+    }
+}
+
 fn config(epoch: u32) -> Config {
     Config {
         epoch: Epoch(epoch),
@@ -34,14 +46,26 @@ fn config(epoch: u32) -> Config {
         reregister_timeout: Duration::from_secs(60),
         // Agents fail one by one here; that the breaker holds is a test of the kernel's own.
         breaker_percent: 0,
+        patience: Duration::from_secs(10),
+        revocation_grace: Duration::from_secs(20),
+        maintenance_lead: Duration::from_secs(60),
         ..Config::default()
     }
 }
 
 fn key(change: &RegistryChange) -> String {
+    // The digit is the group's place in the order in which a master reads them.
     match change {
-        RegistryChange::PutAgent { id, .. } => format!("agents/{id}"),
-        RegistryChange::PutFramework { id, .. } => format!("frameworks/{id}"),
+        RegistryChange::PutAgent { id, .. } | RegistryChange::RemoveAgent { id } => format!("0 agents/{id}"),
+        RegistryChange::PutFramework { id, .. } | RegistryChange::RemoveFramework { id } => {
+            format!("1 frameworks/{id}")
+        }
+        RegistryChange::PutQuota { role, .. } => format!("2 quotas/{role}"),
+        RegistryChange::PutWeight { role, .. } => format!("3 weights/{role}"),
+        RegistryChange::PutReservations { agent, .. } => format!("4 reservations/{agent}"),
+        RegistryChange::PutDrain { agent, .. } => format!("5 drains/{agent}"),
+        RegistryChange::PutMaintenance { .. } => "6 maintenance".to_owned(),
+        RegistryChange::PutTaskIds { framework, bucket, .. } => format!("7 task-ids/{framework}/{bucket:?}"),
     }
 }
 
@@ -69,15 +93,17 @@ impl World {
         }
         self.master.kernel = None;
         self.master.life += 1;
+        self.orders_are_lost();
         for wire in self.wires_up(|_| true) {
             self.cut(wire);
         }
     }
 
     pub fn master_input(&mut self, input: Input) -> Result<(), String> {
-        let Some(kernel) = &mut self.master.kernel else { return Ok(()) };
-        let mut effects = Vec::new();
-        kernel.handle(self.master.clock.reads(self.now), input, &mut effects);
+        if self.master.kernel.is_none() {
+            return Ok(());
+        }
+        let effects = self.watched(input)?;
         // What comes within the same millisecond is one batch, as in the shell. At its end the invariants are checked.
         if !std::mem::replace(&mut self.master.turn_due, true) {
             let life = self.master.life;
@@ -109,7 +135,8 @@ impl World {
                 }
                 Effect::Close { link, error } => self.close(link, error),
                 Effect::Persist { token, changes } => self.persist(token, changes),
-                Effect::Answer { .. } | Effect::Changed(_) => {}
+                Effect::Answer { request, result } => self.operator_hears(request, result.is_ok()),
+                Effect::Changed(_) => {}
             }
         }
         if let Some(kernel) = &self.master.kernel {
@@ -148,7 +175,20 @@ impl World {
 
     fn master_writes(&mut self, changes: Vec<RegistryChange>) {
         for change in changes {
-            self.master.registry.insert(key(&change), change);
+            match &change {
+                RegistryChange::PutTaskIds { .. } if self.plant == Plant::ForgetfulRegistry => continue,
+                RegistryChange::RemoveAgent { id } => {
+                    let of_agent = [format!("4 reservations/{id}"), format!("5 drains/{id}")];
+                    of_agent.iter().for_each(|key| drop(self.master.registry.remove(key)));
+                    self.master.registry.remove(&key(&change));
+                }
+                RegistryChange::RemoveFramework { id } => {
+                    let ids = format!("7 task-ids/{id}/");
+                    self.master.registry.retain(|key, _| !key.starts_with(&ids));
+                    self.master.registry.remove(&key(&change));
+                }
+                _ => drop(self.master.registry.insert(key(&change), change)),
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use divvy_proto::time::Timestamp;
 use rand::Rng;
 
 use crate::framework::GUEST;
+use crate::orders::Order;
 use crate::world::{Happening, World};
 
 /// What the operator is after.
@@ -20,6 +21,8 @@ pub enum Errand {
     MarkGone(AgentId),
     /// The framework that is torn down, under whatever id it comes.
     TearDownGuests,
+    /// A change of policy, of what is reserved or of what is offered, once answered.
+    Order(Order),
 }
 
 /// Between asking and asking again.
@@ -32,6 +35,14 @@ impl World {
     }
 
     pub fn operator_asks(&mut self, errand: Errand) -> Result<(), String> {
+        if let Errand::Order(order) = errand {
+            match self.order(&order) {
+                None => self.at(self.now + PATIENCE, Happening::Operator(Errand::Order(order))),
+                Some(true) => {} // answered, or lost with its master
+                Some(false) => self.errands -= 1,
+            }
+            return Ok(());
+        }
         let wanted = self.requests(&errand);
         if wanted.as_ref().is_some_and(Vec::is_empty) {
             self.errands -= 1;
@@ -52,6 +63,7 @@ impl World {
     fn requests(&mut self, errand: &Errand) -> Option<Vec<OperatorRequest>> {
         let kernel = self.master.kernel.as_ref()?;
         Some(match errand {
+            Errand::Order(_) => Vec::new(),
             Errand::KillSomeTask => {
                 let tasks: Vec<_> =
                     kernel.tasks().into_iter().filter(|task| !task.state.is_terminal()).collect();

@@ -1,15 +1,22 @@
 //! What users do and what goes wrong, drawn from the seed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use divvy_batch::planner::{JobId, JobSpec};
+use divvy_proto::attributes::Attributes;
 use divvy_proto::quantity::{Bytes, Cpus};
+use divvy_proto::reservation::{Reservation, Reserved};
+use divvy_proto::resources::Resources;
+use divvy_proto::role::RolePath;
 use divvy_sdk::{Constraint, HealthSpec, ProbeSpec, TaskSpec};
 use divvy_service::planner::spec::{Amount, AppId, AppSpec, Floor, UpdatePolicy};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::framework::{BATCH, GUEST, SERVICE};
+use crate::framework::{BATCH, CREW, FRAMEWORKS, GUEST, KEEPER, PICKY, RIVAL, SERVICE};
+use crate::operator::Errand;
+use crate::orders;
 
 /// How long everything goes wrong.
 pub const TROUBLE: Duration = Duration::from_secs(600);
@@ -30,8 +37,26 @@ pub struct Nature {
     pub calm: bool,
     /// Processes start with clocks that differ by minutes.
     pub clocks_err: bool,
+    /// Operators change policy, and drain agents: then an update may fall short of its bounds even while nothing fails.
+    pub meddled: bool,
     /// How many instances of the shop, and how they are replaced.
     pub shop: (u32, UpdatePolicy),
+    /// Which frameworks there are.
+    pub present: [bool; FRAMEWORKS],
+    /// The roles of each framework.
+    pub roles: [Vec<RolePath>; FRAMEWORKS],
+    /// What the crowd's frameworks are like.
+    pub tastes: [u64; FRAMEWORKS],
+    pub bursts_on_revocable: bool,
+    pub agents: [AgentNature; AGENTS],
+}
+
+/// What an agent says of itself beside its size.
+#[derive(Debug, Clone)]
+pub struct AgentNature {
+    pub attributes: Attributes,
+    pub reserved: Vec<Reserved>,
+    pub revocable: Resources,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +81,9 @@ pub enum Step {
     TakeOver(usize),
     DismissGuest,
     KillSomeTask,
+    /// An agent that may be well is declared gone.
+    Condemn(usize),
+    Operate(Errand),
     /// Nothing becomes durable for a while.
     StallStore(Store, Duration),
     CutWire,
@@ -85,8 +113,64 @@ pub fn nature(rng: &mut SmallRng) -> Nature {
     if policy.check(instances).is_err() {
         policy.max_surge = Amount::Count(1);
     }
-    let calm = rng.random_bool(0.2);
-    Nature { calm, clocks_err: !calm && rng.random_bool(0.4), shop: (instances, policy) }
+    let calm = rng.random_bool(0.3);
+    Nature {
+        calm,
+        clocks_err: !calm && rng.random_bool(0.4),
+        meddled: rng.random_bool(0.6),
+        shop: (instances, policy),
+        present: std::array::from_fn(|kind| kind <= GUEST || rng.random_bool(0.4)),
+        roles: std::array::from_fn(|kind| roles(kind, rng)),
+        tastes: std::array::from_fn(|_| rng.random()),
+        bursts_on_revocable: rng.random_bool(0.4),
+        agents: std::array::from_fn(|agent| agent_nature(agent, rng)),
+    }
+}
+
+pub fn role(path: &str) -> RolePath {
+    path.parse().expect("a role")
+}
+
+/// Frameworks share roles, and parts of the tree, now and then.
+fn roles(kind: usize, rng: &mut SmallRng) -> Vec<RolePath> {
+    let own: &[&str] = match kind {
+        SERVICE => &["*", "prod", "prod/web"],
+        BATCH => &["*", "prod/batch", "dev"],
+        PICKY => &["dev/x", "dev", "prod/web"],
+        CREW | RIVAL => &["lab", "dev", "*"],
+        KEEPER => &["prod", "dev/x", "lab/store"],
+        GUEST => &["*"],
+        _ => &["lab/burst", "dev/x", "lab", "*"],
+    };
+    let at = rng.random_range(0..own.len());
+    let two = kind == PICKY && rng.random_bool(0.5);
+    let other = two.then(|| role(own[(at + 1) % own.len()]));
+    std::iter::once(role(own[at])).chain(other).collect()
+}
+
+/// Agents have the racks r0 and r1.
+fn agent_nature(agent: usize, rng: &mut SmallRng) -> AgentNature {
+    let mut attributes = format!("rack=r{}", agent % 2);
+    if rng.random_bool(0.5) {
+        attributes += &format!(";ssd={}", rng.random_range(1..4));
+    }
+    if rng.random_bool(0.5) {
+        attributes += &format!(";kernel=6.{}-amd64", rng.random_range(0..3));
+    }
+    if rng.random_bool(0.2) {
+        attributes += ";slow=yes";
+    }
+    let fixed = |name: &str| Reserved {
+        stack: vec![Reservation { role: role(name), principal: None, labels: BTreeMap::new(), fixed: true }],
+        resources: "cpus=0.2;mem=32MiB;disk=1GiB".parse().expect("resources"),
+    };
+    let owner = ["prod", "dev/x", "lab"][rng.random_range(0..3)];
+    let revocable = if rng.random_bool(0.3) { "cpus=2;mem=512MiB" } else { "" };
+    AgentNature {
+        attributes: attributes.parse().expect("attributes"),
+        reserved: rng.random_bool(0.2).then(|| fixed(owner)).into_iter().collect(),
+        revocable: revocable.parse().expect("resources"),
+    }
 }
 
 pub fn script(nature: &Nature, rng: &mut SmallRng) -> Moments {
@@ -97,6 +181,12 @@ pub fn script(nature: &Nature, rng: &mut SmallRng) -> Moments {
     update_shop(nature, rng, &mut steps);
     if rng.random_bool(0.2) {
         many_small_jobs(rng, &mut steps);
+    }
+    if nature.meddled {
+        for _ in 0..rng.random_range(2..14) {
+            let order = orders::draw(rng);
+            steps.push((moment(rng), Step::Operate(Errand::Order(order))));
+        }
     }
     if !nature.calm {
         for _ in 0..rng.random_range(3..15) {
@@ -151,9 +241,9 @@ fn many_small_jobs(rng: &mut SmallRng, steps: &mut Moments) {
 
 fn fault(rng: &mut SmallRng, at: Duration, steps: &mut Moments) {
     let agent = rng.random_range(0..AGENTS);
-    let framework = [SERVICE, BATCH, SERVICE, BATCH, GUEST][rng.random_range(0..5)];
+    let framework = rng.random_range(0..FRAMEWORKS);
     let seconds = |rng: &mut SmallRng, range| Duration::from_secs(rng.random_range(range));
-    let step = match rng.random_range(0..22) {
+    let step = match rng.random_range(0..23) {
         0 => Step::CrashMaster,
         1..4 => Step::CrashAgent(agent),
         4 => Step::RebootAgent(agent),
@@ -173,6 +263,7 @@ fn fault(rng: &mut SmallRng, at: Duration, steps: &mut Moments) {
         17 => Step::StallStore(Store::Master, seconds(rng, 1..20)),
         18 => Step::StallStore(Store::Agent(agent), seconds(rng, 1..20)),
         19 => Step::StallStore(Store::Framework(framework), seconds(rng, 1..20)),
+        20 => Step::Condemn(agent),
         _ => Step::CutWire,
     };
     steps.push((at, step));
@@ -207,7 +298,6 @@ fn apply(nature: &Nature, rng: &mut SmallRng, id: &str, behaviour: &str) -> Step
     Step::Apply(spec)
 }
 
-/// Agents have the racks r0 and r1.
 fn constraints(rng: &mut SmallRng) -> Vec<Constraint> {
     let (hostname, rack) = ("hostname".to_owned(), "rack".to_owned());
     match rng.random_range(0..8) {
@@ -234,6 +324,7 @@ fn submit(rng: &mut SmallRng, numbers: std::ops::Range<u32>, most: u32) -> Step 
         timeout: Some(Duration::from_secs(90)),
         parallelism: None,
         fail_fast: rng.random_bool(0.5),
+        gang: None,
         task,
     })
 }

@@ -50,6 +50,12 @@ impl World {
                 self.frameworks[self.current[GUEST]].dismissed = true;
                 self.send_operator(self.now, Errand::TearDownGuests);
             }
+            Step::Condemn(agent) => {
+                if let Some(id) = self.agents[agent].id().cloned() {
+                    self.send_operator(self.now, Errand::MarkGone(id));
+                }
+            }
+            Step::Operate(errand) => self.send_operator(self.now, errand),
             Step::KillSomeTask => self.send_operator(self.now, Errand::KillSomeTask),
             Step::StallStore(store, time) => self.stall(store, self.now + time),
             Step::CutWire => {

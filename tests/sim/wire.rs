@@ -124,15 +124,19 @@ impl World {
         }
         match (parcel, peer) {
             (Parcel::FromAgent(message), _) => {
-                if let AgentMessage::Update { status, .. } = &message {
+                if let AgentMessage::Update { framework_id, status } = &message {
                     self.truth.says(status);
+                    self.ledger.says(framework_id, status);
                 }
                 self.master_input(kernel::Input::Agent { link, message })
             }
             (Parcel::FromFramework(call), _) => self.master_input(kernel::Input::Framework { link, call }),
             (Parcel::ToAgent(message), Peer::Agent(agent)) => {
                 match &message {
-                    MasterMessage::Acknowledge { update_id, .. } => self.truth.acknowledged(update_id),
+                    MasterMessage::Acknowledge { update_id, .. } => {
+                        self.truth.acknowledged(update_id);
+                        self.ledger.acknowledged(update_id);
+                    }
                     MasterMessage::Registered { .. } => {
                         let at = self.now + self.delay(1..100);
                         self.at(at, Happening::Inventory);

@@ -17,8 +17,11 @@ use rand::{Rng, SeedableRng};
 use crate::agent::{AgentNode, DiskWrite};
 use crate::framework::{FRAMEWORKS, FrameworkNode, GUEST};
 use crate::invariants::Truth;
+use crate::ledger::Ledger;
 use crate::master::MasterNode;
 use crate::operator::Errand;
+use crate::orders::Orders;
+use crate::promises::Patience;
 use crate::script::{self, AGENTS, Nature, Step, TROUBLE};
 use crate::wire::{End, Parcel, Wire};
 
@@ -36,6 +39,16 @@ pub enum Plant {
     Amnesia,
     /// The shop is updated with other bounds than those that are checked.
     LooseBounds,
+    /// The master does not hear of limits of top roles.
+    NoLimits,
+    /// The master does not hear of guarantees.
+    NoGuarantees,
+    /// Used task ids are not stored.
+    ForgetfulRegistry,
+    /// Agents make no directories for volumes.
+    NoVolumes,
+    /// The last task of a gang is not sent to its agent.
+    HalfAGang,
 }
 
 /// Something that is going to happen, unless the life that it belongs to has ended.
@@ -142,6 +155,8 @@ pub enum Happening {
     Operator(Errand),
     /// `Operator.Watch` tells the frameworks of an agent that has come.
     Inventory,
+    /// Whether what is promised is kept.
+    Look,
 }
 
 /// What becomes of a line about each step.
@@ -171,10 +186,16 @@ pub struct World {
     pub given_bad: BTreeSet<String>,
     /// What the operator is still after.
     pub errands: usize,
+    pub orders: Orders,
+    pub ledger: Ledger,
+    pub patience: Patience,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     made: u64,
     trace: DefaultHasher,
 }
+
+/// So long nothing fails before everybody comes to rest.
+const QUIET: Duration = Duration::from_secs(300);
 
 /// So long the healed cluster may take to come to rest.
 const HEALING: Duration = Duration::from_secs(3600);
@@ -183,6 +204,8 @@ impl World {
     pub fn new(seed: u64, plant: Plant, telling: Telling) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let nature = script::nature(&mut rng);
+        let frameworks = (0..FRAMEWORKS).map(|kind| FrameworkNode::new(kind, nature.present[kind])).collect();
+        let agents = (0..AGENTS).map(|agent| AgentNode::new(agent, &nature)).collect();
         Self {
             now: Timestamp(1_800_000_000_000),
             rng,
@@ -190,13 +213,16 @@ impl World {
             nature,
             telling,
             master: MasterNode::default(),
-            agents: (0..AGENTS).map(AgentNode::new).collect(),
-            frameworks: (0..FRAMEWORKS).map(FrameworkNode::new).collect(),
+            agents,
+            frameworks,
             current: std::array::from_fn(|kind| kind),
             wires: BTreeMap::new(),
             truth: Truth::default(),
             given_bad: BTreeSet::new(),
             errands: 0,
+            orders: Orders::default(),
+            ledger: Ledger::default(),
+            patience: Patience::default(),
             queue: BTreeMap::new(),
             made: 0,
             trace: DefaultHasher::new(),
@@ -219,6 +245,7 @@ impl World {
         (0..AGENTS).try_for_each(|agent| self.start_agent(agent))?;
         (0..FRAMEWORKS).try_for_each(|framework| self.start_framework(framework))?;
         let start = self.now;
+        self.at(start, Happening::Look);
         for (at, step) in steps {
             self.at(start + at, Happening::Step(step));
         }
@@ -231,9 +258,12 @@ impl World {
         for node in &mut self.agents {
             node.partitioned_until = Timestamp(0);
         }
+        // Everybody still wants what they want: now promises are kept.
+        self.run_until(self.now + QUIET)?;
         if !self.frameworks[self.current[GUEST]].dismissed {
             self.step(Step::DismissGuest)?;
         }
+        self.put_to_rest()?;
         let end = self.now + HEALING;
         let mut last = Ok(());
         while self.now < end {
@@ -241,6 +271,9 @@ impl World {
             self.run_until(next)?;
             self.bury_unknown_agents();
             self.tell_all_inventory()?;
+            if self.errands == 0 {
+                self.undo_orders();
+            }
             last = self.check_healed();
             if last.is_ok() {
                 return Ok(());
@@ -308,6 +341,7 @@ impl World {
             }
             H::Operator(errand) => self.operator_asks(errand),
             H::Inventory => self.tell_all_inventory(),
+            H::Look => self.look(),
         }
     }
 
@@ -341,6 +375,7 @@ impl World {
             | H::HangUp { .. }
             | H::Operator(_)
             | H::Inventory
+            | H::Look
             | H::ContainerExits { .. } => true,
         }
     }

@@ -1,0 +1,222 @@
+//! What was launched, on whose account, as the master itself told its agents: kept here through all failovers, and held against
+//! what the kernel believes later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use divvy_master::kernel::{Effect, Input};
+use divvy_proto::agent::MasterMessage;
+use divvy_proto::amounts::Amounts;
+use divvy_proto::api::AgentState;
+use divvy_proto::ids::{AgentId, FrameworkId, TaskId, UpdateId};
+use divvy_proto::reservation::Allocation;
+use divvy_proto::resources::Resources;
+use divvy_proto::role::RolePath;
+use divvy_proto::scheduler::{CallBody, Operation};
+use divvy_proto::task::TaskStatus;
+
+use crate::wire::Peer;
+use crate::world::{Plant, World};
+
+pub type TaskKey = (FrameworkId, TaskId);
+
+/// Amounts by dimension, in its smallest unit.
+pub type Sums = BTreeMap<String, i64>;
+
+/// A task as it was launched.
+#[derive(Debug)]
+pub struct Launched {
+    pub resources: Resources,
+    pub allocation: Allocation,
+}
+
+impl Launched {
+    pub fn role(&self) -> &RolePath {
+        self.allocation.role.as_ref().expect("a launch says who is charged")
+    }
+
+    /// What of it is neither reserved nor revocable.
+    pub fn unreserved(&self) -> Resources {
+        if self.allocation.revocable {
+            return Resources::new();
+        }
+        let reserved = self.allocation.reserved.iter();
+        reserved.fold(self.resources.clone(), |rest, piece| rest.saturating_sub(&piece.resources))
+    }
+}
+
+/// Tasks that were launched together, and by which master.
+#[derive(Debug)]
+pub struct Together {
+    pub master_life: u32,
+    pub tasks: BTreeSet<TaskKey>,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub tasks: BTreeMap<TaskKey, Launched>,
+    pub gangs: Vec<Together>,
+    /// Tasks that ever ran.
+    pub started: BTreeSet<String>,
+    /// How many launches there were.
+    pub launches: BTreeMap<(FrameworkId, RolePath), u64>,
+    /// Updates that say that a task has ended.
+    ends: BTreeMap<UpdateId, TaskKey>,
+    /// Tasks whose end was acknowledged: their ids are used up.
+    used: BTreeSet<TaskKey>,
+}
+
+impl Ledger {
+    pub fn says(&mut self, framework: &FrameworkId, status: &TaskStatus) {
+        if let (true, Some(update)) = (status.state.is_terminal(), &status.update_id) {
+            self.ends.insert(update.clone(), (framework.clone(), status.task_id.clone()));
+        }
+    }
+
+    pub fn acknowledged(&mut self, update: &UpdateId) {
+        self.used.extend(self.ends.get(update).cloned());
+    }
+}
+
+pub fn add(sums: &mut Sums, more: &Resources) {
+    for (name, amount) in Amounts::from(more).iter() {
+        *sums.entry(name.to_owned()).or_default() += amount;
+    }
+}
+
+/// The tasks that an Accept wants launched together, or by itself.
+fn wanted(input: &Input) -> Option<(bool, BTreeSet<TaskId>)> {
+    let Input::Framework { call, .. } = input else { return None };
+    let CallBody::Accept { operations, .. } = &call.body else { return None };
+    let mut together = false;
+    let mut tasks = BTreeSet::new();
+    for operation in operations {
+        match operation {
+            Operation::LaunchOn { tasks: some, .. } => {
+                together = true;
+                tasks.extend(some.iter().map(|task| task.id.clone()));
+            }
+            Operation::Launch(some) => tasks.extend(some.iter().map(|task| task.id.clone())),
+            _ => {}
+        }
+    }
+    Some((together, tasks))
+}
+
+impl World {
+    /// Feeds the kernel, and looks at what it launches.
+    pub fn watched(&mut self, input: Input) -> Result<Vec<Effect>, String> {
+        let shown = self.master.shown(self.now);
+        let Some(kernel) = &mut self.master.kernel else { return Ok(Vec::new()) };
+        let wanted = wanted(&input);
+        let mut effects = Vec::new();
+        kernel.handle(shown, input, &mut effects);
+        if let (Plant::HalfAGang, Some((true, _))) = (self.plant, &wanted) {
+            let last = effects.iter().rposition(|effect| launch(effect).is_some());
+            last.map(|at| effects.remove(at));
+        }
+        self.check_launches_of(wanted, &effects)?;
+        Ok(effects)
+    }
+
+    fn check_launches_of(
+        &mut self,
+        wanted: Option<(bool, BTreeSet<TaskId>)>,
+        effects: &[Effect],
+    ) -> Result<(), String> {
+        let mut launched = BTreeSet::new();
+        for effect in effects {
+            let Some((link, key, entry)) = launch(effect) else { continue };
+            if self.ledger.used.contains(&key) {
+                return Err(format!("task id {} of {} is used up, and accepted again", key.1, key.0));
+            }
+            if wanted.is_some() {
+                self.check_is_offered(link, &key)?;
+            }
+            *self.ledger.launches.entry((key.0.clone(), entry.role().clone())).or_default() += 1;
+            self.ledger.tasks.insert(key.clone(), entry);
+            launched.insert(key);
+        }
+        if launched.is_empty() {
+            return Ok(());
+        }
+        let Some((together, wanted)) = wanted else { return Ok(()) };
+        if together {
+            let told: BTreeSet<TaskId> = launched.iter().map(|(_, task)| task.clone()).collect();
+            if told != wanted {
+                return Err(format!("of a gang of {wanted:?} only {told:?} are launched"));
+            }
+            let master_life = self.master.life;
+            self.ledger.gangs.push(Together { master_life, tasks: launched.clone() });
+        }
+        self.check_limits(&launched)
+    }
+
+    fn check_is_offered(&self, link: u64, key: &TaskKey) -> Result<(), String> {
+        let Some(Peer::Agent(agent)) = self.wires.get(&link).map(|wire| wire.peer) else { return Ok(()) };
+        let known = self.agents[agent].id().zip(self.master.kernel.as_ref());
+        let Some(shown) = known.and_then(|(id, kernel)| kernel.agent(id)) else { return Ok(()) };
+        match shown.deactivated || shown.drain.is_some() {
+            true => Err(format!("task {} is launched on agent {agent}, which is not offered", key.1)),
+            false => Ok(()),
+        }
+    }
+
+    /// After a launch no role above it uses more than it may, in what the launch uses.
+    fn check_limits(&self, launched: &BTreeSet<TaskKey>) -> Result<(), String> {
+        for entry in launched.iter().filter_map(|key| self.ledger.tasks.get(key)) {
+            let fresh = Amounts::from(&entry.unreserved());
+            for (above, quota) in self.orders.quotas_over(entry.role()) {
+                if quota.limit.is_empty() {
+                    continue;
+                }
+                let consumed = self.consumed(above);
+                for (name, limit) in quota.limit.iter().filter(|(name, _)| fresh.get(name).is_some()) {
+                    let uses = consumed.get(name).copied().unwrap_or_default();
+                    if uses > limit {
+                        let show = |amount| Amounts::show(name, amount);
+                        return Err(format!(
+                            "role {above} uses {name}={} after a launch of {}, more than its limit of {}",
+                            show(uses),
+                            entry.role(),
+                            show(limit)
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a role and all below it use of what is unreserved, by the ledger, with what is reserved for them, on agents that are
+    /// there.
+    pub fn consumed(&self, role: &RolePath) -> Sums {
+        let mut sums = Sums::new();
+        let Some(kernel) = &self.master.kernel else { return sums };
+        let active: BTreeSet<AgentId> =
+            kernel.agents().into_iter().filter(|a| a.state == AgentState::Active).map(|a| a.id).collect();
+        for task in kernel.tasks().into_iter().filter(|task| !task.state.is_terminal()) {
+            let entry = self.ledger.tasks.get(&(task.framework_id, task.id));
+            if let Some(entry) = entry.filter(|entry| role.contains(entry.role()))
+                && active.contains(&task.agent_id)
+            {
+                add(&mut sums, &entry.unreserved());
+            }
+        }
+        for agent in kernel.agents().into_iter().filter(|agent| active.contains(&agent.id)) {
+            let mine = |owner: Option<&RolePath>| owner.is_some_and(|owner| role.contains(owner));
+            agent.reserved.iter().filter(|piece| mine(piece.owner())).for_each(|piece| add(&mut sums, &piece.resources));
+            let volumes = agent.volumes.iter().map(|view| &view.volume).filter(|volume| mine(volume.owner()));
+            volumes.for_each(|volume| add(&mut sums, &Resources::new().with_disk(volume.size)));
+        }
+        sums
+    }
+}
+
+fn launch(effect: &Effect) -> Option<(u64, TaskKey, Launched)> {
+    let Effect::ToAgent { link, message: MasterMessage::Launch { framework_id, task, allocation, .. } } = effect
+    else {
+        return None;
+    };
+    let entry = Launched { resources: task.resources.clone(), allocation: allocation.clone() };
+    Some((link.0, (framework_id.clone(), task.id.clone()), entry))
+}
