@@ -22,6 +22,10 @@ use super::{Effects, Kernel, RegistryChange, TaskIdBucket, TaskKey, UsedTaskIds}
 /// So many different texts before numbers are told apart; ids with others are hashed. Random ids end in digits, too: each
 /// would be a bucket of its own.
 const PREFIXES_KEPT: usize = 256;
+/// The longest text before a number, in bytes: it becomes part of a key in the store.
+const LONGEST_PREFIX: usize = 64;
+/// So many gaps between the numbers of one text; ids that would make more are hashed. It bounds what one more id writes.
+const MOST_RANGES: usize = 1024;
 /// The digits of an id's end that count as its number: what always fits into 64 bits.
 const MOST_DIGITS: usize = 18;
 /// Hashes are kept in 4096 parts, so that one more writes little.
@@ -41,6 +45,15 @@ struct Numbers(BTreeMap<u64, u64>);
 impl Numbers {
     fn contains(&self, number: u64) -> bool {
         self.0.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
+    }
+
+    /// Whether a number can be added without making the ranges too many.
+    fn has_room_for(&self, number: u64) -> bool {
+        let touches = |other: Option<u64>| other.is_some_and(|other| self.contains(other));
+        self.0.len() < MOST_RANGES
+            || self.contains(number)
+            || touches(number.checked_add(1))
+            || touches(number.checked_sub(1))
     }
 
     fn insert(&mut self, number: u64) {
@@ -71,8 +84,11 @@ impl UsedIds {
         let hash = hash_of(id.as_str());
         let bucket = bucket_of(hash);
         let is_hashed = self.hashed.get(&bucket).is_some_and(|hashes| hashes.contains(&hash));
-        let has_room = self.numbered.contains_key(prefix) || self.numbered.len() < PREFIXES_KEPT;
-        match number.filter(|_| has_room && !is_hashed) {
+        let has_room = |number: &u64| match self.numbered.get(prefix) {
+            Some(numbers) => numbers.has_room_for(*number),
+            None => self.numbered.len() < PREFIXES_KEPT && prefix.len() <= LONGEST_PREFIX,
+        };
+        match number.filter(|number| !is_hashed && has_room(number)) {
             Some(number) => {
                 self.numbered.entry(prefix.to_owned()).or_default().insert(number);
                 TaskIdBucket::Numbered(prefix.to_owned())

@@ -164,6 +164,27 @@ fn those_that_ended_longest_ago_are_forgotten_once_no_agent_may_run_their_tasks(
     assert_eq!((cluster.kernel.agents().len(), cluster.kernel.frameworks().len()), (2, 1));
 }
 
+#[test]
+fn no_record_grows_without_end_however_ids_are_made() {
+    let mut used = task_ids::UsedIds::default();
+    let id = |text: String| text.parse::<TaskId>().unwrap();
+    let long = "x".repeat(200);
+    let ids = (0..3000).flat_map(|n| [format!("t{}", 2 * n), format!("{n}-{n}"), format!("{long}{n}")]).map(id);
+    let ids: Vec<TaskId> = ids.collect();
+    let buckets: std::collections::BTreeSet<_> = ids.iter().map(|id| used.insert(id)).collect();
+    assert!(ids.iter().all(|id| used.contains(id)));
+    assert!(!used.contains(&id("t1".to_owned())));
+    let texts = buckets.iter().filter(|bucket| matches!(bucket, TaskIdBucket::Numbered(_)));
+    assert_eq!(texts.count(), 256);
+    let most = buckets.iter().map(|bucket| match used.part(bucket) {
+        UsedTaskIds::Numbers(ranges) => ranges.len(),
+        UsedTaskIds::Hashes(hashes) => hashes.len(),
+    });
+    assert_eq!(most.max(), Some(1024));
+    // What fills a gap needs no room.
+    assert_eq!(used.insert(&id("t1".to_owned())), TaskIdBucket::Numbered("t".to_owned()));
+}
+
 proptest::proptest! {
     /// Against a plain set of texts: what was inserted is used, what was not is not, and the registry's records make the same
     /// set again.
