@@ -33,6 +33,9 @@ pub(super) struct Division {
     pub(super) missing: Vec<Reserved>,
 }
 
+/// The record of an agent is far smaller than what a store takes (etcd: 1.5 MiB): some hundred volumes or reservations.
+const MOST_BYTES: usize = 256 << 10;
+
 /// One change of what is reserved, or of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
@@ -140,27 +143,43 @@ impl Holdings {
     /// Makes a change of which somebody has seen that it can be made.
     ///
     /// # Errors
-    /// What is given could not be added to what is there: a sum leaves the range of quantities.
-    pub(super) fn apply(&mut self, change: &Change) -> Result<(), Invalid> {
-        let reserved = std::mem::take(&mut self.reserved);
+    /// What is given could not be added to what is there: a sum leaves the range of quantities, or the record of the agent would
+    /// be larger than any honest use needs.
+    pub(super) fn changed(self, change: &Change) -> Result<Self, Invalid> {
+        let before = self.weight();
+        let Self { reserved, mut volumes } = self;
         let is_ours = |piece: &&Reserved| piece.stack.last().is_some_and(|innermost| !innermost.fixed);
         let gives = change.gives.reserved.iter().filter(is_ours).cloned();
-        let before = Charge { reserved, ..Charge::new() };
-        let after = before.saturating_sub(&change.takes).with_reserved(gives);
-        match after {
-            Some(after) => self.reserved = after.reserved,
-            None => {
-                self.reserved = before.reserved;
-                let found = change.gives.total();
-                return Err(Invalid::new("resources", found, "what can be reserved beside what is reserved"));
-            }
-        }
+        let left = Charge { reserved, ..Charge::new() }.saturating_sub(&change.takes);
+        let reserved = left.with_reserved(gives).ok_or_else(|| {
+            let found = change.gives.total();
+            Invalid::new("resources", found, "what can be reserved beside what is reserved")
+        })?;
         match &change.volume {
             OfVolume::Nothing => {}
-            OfVolume::Put(volume) => drop(self.volumes.insert(volume.id.clone(), (**volume).clone())),
-            OfVolume::Remove(id) => drop(self.volumes.remove(id)),
+            OfVolume::Put(volume) => drop(volumes.insert(volume.id.clone(), (**volume).clone())),
+            OfVolume::Remove(id) => drop(volumes.remove(id)),
         }
-        Ok(())
+        let changed = Self { reserved: reserved.reserved, volumes };
+        let after = changed.weight();
+        if after > MOST_BYTES && after > before {
+            let expected = format!("at most {MOST_BYTES} bytes of reservations and volumes of one agent");
+            return Err(Invalid::new("reservations", format!("{after} bytes"), expected));
+        }
+        Ok(changed)
+    }
+
+    /// About how many bytes the registry needs for it.
+    fn weight(&self) -> usize {
+        let of_labels = |labels: &BTreeMap<String, String>| -> usize {
+            labels.iter().map(|(name, value)| name.len() + value.len() + 6).sum()
+        };
+        let of_one = |one: &Reservation| one.role.as_str().len() + of_labels(&one.labels) + 320;
+        let of_stack = |stack: &[Reservation]| stack.iter().map(of_one).sum::<usize>();
+        let reserved = self.reserved.iter();
+        let reserved = reserved.map(|piece| of_stack(&piece.stack) + piece.resources.to_string().len() + 64);
+        let volumes = self.volumes.values().map(|volume| of_stack(&volume.stack) + 512);
+        reserved.chain(volumes).sum()
     }
 
     /// Divides the agent: what its command line reserves, then volumes (they are on its disk already), then the rest, each as

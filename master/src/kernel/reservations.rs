@@ -247,7 +247,7 @@ impl Kernel {
         let Some(agent) = self.agents.get_mut(id) else { return Ok(()) };
         let mut holdings = agent.owned.holdings.clone();
         for change in &changes {
-            holdings.apply(change).map_err(|invalid| invalid.to_string())?;
+            holdings = holdings.changed(change).map_err(|invalid| invalid.to_string())?;
         }
         agent.owned.holdings = holdings;
         let then = |volumes| Awaited::Owned { agent: id.clone(), volumes, request };

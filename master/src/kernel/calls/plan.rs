@@ -238,7 +238,7 @@ impl Kernel {
         };
         desk.take(at, &change)?;
         let known = || self.agents.get(&agent).map(|agent| agent.owned.holdings.clone()).unwrap_or_default();
-        desk.holdings.get_or_insert_with(known).apply(&change)?;
+        desk.holdings = Some(desk.holdings.take().unwrap_or_else(known).changed(&change)?);
         plan.fresh.add_resources(&change.takes.unreserved);
         plan.fresh.sub_resources(&change.gives.unreserved);
         Ok(())

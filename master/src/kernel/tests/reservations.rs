@@ -313,6 +313,20 @@ fn each_thing_that_can_be_wrong_is_named_and_nothing_changes() {
 }
 
 #[test]
+fn the_record_of_an_agent_does_not_grow_without_end() {
+    let (mut cluster, _, app) = at_hand();
+    cluster.accept_with(app, vec![reserve("", "disk=8GiB", &[])]);
+    let many = (0..1000).map(|n| create("", &format!("v{n}"), "1MiB", &["eng"])).collect();
+    cluster.forget();
+    cluster.accept_with(app, many);
+    let refused = "app < c3 refused: reservations: \"262";
+    assert!(cluster.story()[0].starts_with(refused));
+    assert_eq!(cluster.volumes(), Vec::<String>::new());
+    cluster.accept_with(app, (0..200).map(|n| create("", &format!("v{n}"), "1MiB", &["eng"])).collect());
+    assert_eq!(cluster.volumes().len(), 200);
+}
+
+#[test]
 fn a_refused_call_says_so_of_each_operation_and_task() {
     let (mut cluster, _, app) = at_hand();
     cluster.accept_with(app, vec![reserve("r", "cpus=1", &[]), destroy("d", "none"), launch(&[("t1", "cpus=1")])]);
