@@ -15,8 +15,9 @@
 //! fact: the kernel says `Persist`, waits, and then speaks.
 //!
 //! The listing is the design: `agents` register, return and fall silent (`pings`); `frameworks` subscribe, and their `calls`
-//! move `offers` and `tasks`; the `allocator` decides whose turn it is; `registry` says what must be remembered; `changes`
-//! and `views` say what everyone may see; `invariants` says what must always hold.
+//! move `offers` and `tasks`, `gangs` of them together; `reservations` says who owns what of an agent (`holdings`); the
+//! `allocator` decides whose turn it is; `registry` says what must be remembered, `task_ids` that no id is used twice, and
+//! `forgetting` what need not be; `changes` and `views` say what everyone may see; `invariants` says what must always hold.
 //!
 //! Not here: what a service or a job is; protobuf; JSON but for the views in [`divvy_proto::api`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
