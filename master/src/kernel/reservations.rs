@@ -24,6 +24,9 @@ use super::holdings::{Change, Holdings, check_role, is_alike, reservation, short
 use super::registry::Awaited;
 use super::{Effect, Effects, Kernel, OperatorRequest, PersistToken, RegistryChange, RequestId, TaskKey};
 
+/// So many agents that came back smaller are named in the status.
+const WARNINGS_SHOWN: usize = 10;
+
 /// Who owns what of an agent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Owned {
@@ -381,18 +384,18 @@ impl Kernel {
     fn recharge(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.get(id) else { return };
         let (slot, total) = (agent.slot, &self.allocator.slot(agent.slot).total);
-        if self.allocator.slot(slot).used.reserved.is_empty() {
-            return;
-        }
         let is_gone = |charge: &Charge| charge.reserved.iter().any(|piece| total.under(&piece.stack).is_none());
         let keys = agent.tasks.iter();
-        let stray = keys.filter(|key| self.task_ref(key).is_some_and(|task| task.holds && is_gone(&task.charge)));
+        let stray = keys.filter(|key| self.task_ref(key).is_some_and(|task| is_gone(&task.charge)));
         for key in stray.cloned().collect::<Vec<_>>() {
             let Some(task) = self.frameworks.get_mut(&key.0).and_then(|f| f.tasks.get_mut(&key.1)) else { continue };
             let unreserved = Charge::unreserved(task.info.resources.clone());
             let before = std::mem::replace(&mut task.charge, unreserved);
-            self.allocator.release(slot, task.client, &before);
-            self.allocator.hold(slot, task.client, &task.charge);
+            // One that is out of reach holds nothing.
+            if task.holds {
+                self.allocator.release(slot, task.client, &before);
+                self.allocator.hold(slot, task.client, &task.charge);
+            }
         }
     }
 
@@ -450,13 +453,17 @@ impl Kernel {
 
     /// What operators should know of agents that came back smaller.
     pub(super) fn reservation_warnings(&self) -> Vec<String> {
-        let agents = self.too_small.iter().filter_map(|id| Some((id, self.agents.get(id)?)));
+        let is_there = |agent: &&Agent| agent.standing != AgentState::Gone;
+        let known = |id| Some((id, self.agents.get(id).filter(is_there)?));
+        let agents: Vec<(&AgentId, &Agent)> = self.too_small.iter().filter_map(known).collect();
         let show = |piece: &Reserved| format!("{} {}", piece.resources, show_owner(&piece.stack));
-        let warning = |(id, agent): (&AgentId, &Agent)| {
+        let warning = |(id, agent): &(&AgentId, &Agent)| {
             let missing: Vec<String> = agent.owned.missing.iter().map(show).collect();
             format!("agent {id} no longer has {}", missing.join(" and "))
         };
-        agents.map(warning).collect()
+        let more = agents.len().saturating_sub(WARNINGS_SHOWN);
+        let rest = (more > 0).then(|| format!("{more} more agents no longer have all that is reserved of them"));
+        agents.iter().take(WARNINGS_SHOWN).map(warning).chain(rest).collect()
     }
 }
 

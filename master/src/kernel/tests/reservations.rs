@@ -526,6 +526,27 @@ fn the_command_line_of_an_agent_reserves_and_what_it_reserves_is_refined_but_not
 }
 
 #[test]
+fn a_task_whose_reservation_left_the_command_line_while_it_was_away_holds_what_is_unreserved() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent_that("cpus=4;mem=8GiB", |info| {
+        let resources = "cpus=2".parse().unwrap();
+        info.reserved = vec![divvy_proto::Reserved { stack: vec![fixed_for("eng")], resources }];
+    });
+    let app = cluster.framework_in("app", &["eng"]);
+    cluster.launch(app, &[("t1", "cpus=2;mem=1GiB")]);
+    cluster.report(agent, "t1", TaskState::Running);
+    assert_eq!(cluster.reservations(), ["eng!: cpus=2 of a1-0, cpus=2 used"]);
+    cluster.disconnect(agent);
+    cluster.advance(secs(100));
+    assert_eq!(cluster.kernel.tasks()[0].state, TaskState::Unreachable);
+    cluster.agents[0].info.reserved.clear();
+    cluster.connect(agent);
+    assert_eq!(cluster.reservations(), Vec::<String>::new());
+    let slot = cluster.kernel.allocator.slot(cluster.kernel.agents[&cluster.agent_id(agent)].slot);
+    assert_eq!((slot.used.unreserved.to_string(), slot.used.reserved.len()), ("cpus=2;mem=1GiB".to_owned(), 0));
+}
+
+#[test]
 fn an_agent_that_reserves_what_it_does_not_have_or_for_all_is_refused() {
     let refused = |role: &str, resources: &str| {
         let mut cluster = Cluster::new();
