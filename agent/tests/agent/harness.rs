@@ -12,6 +12,7 @@ use divvy_proto::agent::{AgentMessage, MasterMessage};
 use divvy_proto::ids::{AgentId, Epoch, FrameworkId, Hostname, TaskId, VolumeId};
 use divvy_proto::pb;
 use divvy_proto::reservation::{Allocation, Reservation, Volume};
+use divvy_proto::scheduler::StreamError;
 use divvy_proto::task::{AgentTask, Command, TaskInfo, TaskState, TaskStatus};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -25,6 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 struct Heard {
     registrations: Vec<Vec<AgentTask>>,
+    /// The id under which the latest registration came.
+    registered_as: Option<AgentId>,
     statuses: Vec<TaskStatus>,
     stream: Option<mpsc::UnboundedSender<Result<pb::MasterMessage, Status>>>,
 }
@@ -41,7 +44,8 @@ impl Master {
 
     fn hear(&self, message: AgentMessage) {
         match message {
-            AgentMessage::Register { tasks, .. } => {
+            AgentMessage::Register { agent, tasks } => {
+                self.0.lock().unwrap().registered_as = agent.id;
                 let (agent_id, ping_interval) = (AgentId::new("a1").unwrap(), Duration::from_secs(15));
                 self.say(MasterMessage::Registered { agent_id, epoch: Epoch(1), ping_interval });
                 self.0.lock().unwrap().registrations.push(tasks);
@@ -176,6 +180,16 @@ impl World {
             let lock = fs::File::open(world.work_dir().join("lock")).unwrap();
             nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok()
         });
+    }
+
+    /// The master has been told that the agent will not come back.
+    pub(crate) fn declare_gone(&self) {
+        self.master.say(MasterMessage::Error(StreamError::Gone));
+        self.cut_connection();
+    }
+
+    pub(crate) fn registered_as(&self) -> Option<AgentId> {
+        self.master.0.lock().unwrap().registered_as.clone()
     }
 
     pub(crate) fn cut_connection(&self) {

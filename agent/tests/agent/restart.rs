@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Tests {
         ),
         ("a_torn_checkpoint_costs_only_its_own_task", a_torn_checkpoint_costs_only_its_own_task),
         ("a_lost_connection_is_made_anew", a_lost_connection_is_made_anew),
+        ("an_agent_that_is_gone_comes_back_as_another", an_agent_that_is_gone_comes_back_as_another),
         ("one_agent_to_a_work_directory", one_agent_to_a_work_directory),
     ]
 }
@@ -102,6 +103,21 @@ fn a_lost_connection_is_made_anew(world: &mut World) {
     world.kill("t");
     let end = world.end_of("t");
     assert_eq!((end.state, end.reason), (TaskState::Killed, Reason::KillRequested));
+}
+
+/// Its tasks end and nobody is told; the new agent takes new ones.
+fn an_agent_that_is_gone_comes_back_as_another(world: &mut World) {
+    let task = world.run(shell("old", UNTIL_STOPPED));
+    world.cut_connection();
+    world.eventually("the agent registers again", |world| world.registrations() == 2);
+    assert_eq!(world.registered_as().map(|id| id.to_string()), Some("a1".to_owned()));
+    world.declare_gone();
+    world.eventually("the agent registers as a new one", |world| world.registrations() == 3);
+    assert_eq!((world.registered_as(), world.registered_tasks()), (None, Vec::new()));
+    let process = format!("/proc/{}", task.container.pid.unwrap());
+    world.eventually("the old task has ended", |_| !std::path::Path::new(&process).exists());
+    assert!(!world.states("old").contains(&TaskState::Killed), "nobody waits for that");
+    world.run(shell("new", UNTIL_STOPPED));
 }
 
 fn one_agent_to_a_work_directory(world: &mut World) {
