@@ -40,6 +40,10 @@ async function fill(cluster) {
   const failing = 'id = "broken"\n[task]\nshell = "echo it cannot work >&2; exit 7"\n';
   const submitted = cluster.divvy("batch", "submit", await cluster.file("broken.toml", failing), "--wait");
   await assert.rejects(submitted, { code: 1 });
+  await cluster.divvy("quota", "set", "eng", "--guarantee", "cpus=0.1", "--limit", "cpus=0.5;mem=1GiB");
+  await cluster.divvy("quota", "set", "eng/ads", "--limit", "cpus=0.2");
+  await cluster.divvy("reserve", "agent-3", "db", "disk=2GiB", "--label", "team=storage");
+  await cluster.divvy("volumes", "create", "agent-3", "db", "data", "1GiB", "--label", "team=storage");
 }
 
 /** A page that fails the test if anything goes wrong in it. */
@@ -125,6 +129,69 @@ test("from the datacenter to an agent, a framework and a task, by mouse", async 
   await assertAccessible(page);
   await shot(page, "task");
   await close();
+});
+
+test("roles show what they are promised and limited to, and why something waits in them", async () => {
+  const { page, close } = await open("/");
+  await page.getByRole("link", { name: "Roles", exact: true }).click();
+  await page.getByRole("img", { name: "cpus: 0 consumed, 0.1 guaranteed, limit 0.5" }).waitFor(WAIT);
+  await assertAccessible(page);
+  await shot(page, "roles");
+  await page.getByRole("link", { name: "eng/ads", exact: true }).click();
+  await page.getByRole("heading", { name: "eng/ads" }).waitFor(WAIT);
+  await page.getByRole("heading", { name: "Why it waits" }).waitFor(WAIT);
+  await assertAccessible(page);
+  await close();
+});
+
+test("a framework's page says why it waits, as a funnel", async () => {
+  const { page, close } = await open("/");
+  await page.getByRole("link", { name: "service", exact: true }).click();
+  await page.getByRole("img", { name: "3 agents" }).first().waitFor(WAIT);
+  await assertAccessible(page);
+  await shot(page, "explain");
+  await close();
+});
+
+test("reservations and volumes are listed", async () => {
+  const { page, close } = await open("/reservations");
+  const reserved = page.getByRole("table").first();
+  await reserved.getByText("1 GiB disk").waitFor(WAIT);
+  await reserved.getByText("team=storage").waitFor(WAIT);
+  await page.getByRole("cell", { name: "data", exact: true }).waitFor(WAIT);
+  await assertAccessible(page);
+  await shot(page, "reservations");
+  await close();
+});
+
+test("an agent is drained and offered again by buttons, and the decisions say so", async () => {
+  const { page, close } = await open("/");
+  await page.getByRole("link", { name: /^agent-2/ }).click();
+  await page.getByLabel("What does not leave is killed").selectOption("at once");
+  await page.getByRole("button", { name: "Drain" }).click();
+  await page.getByText("It is drained").waitFor(WAIT);
+  await assertAccessible(page);
+  await shot(page, "drained");
+  await page.getByRole("link", { name: "Decisions", exact: true }).click();
+  await page.getByRole("cell", { name: "drained", exact: true }).waitFor(WAIT);
+  await assertAccessible(page);
+  await shot(page, "decisions");
+  await page.getByRole("link", { name: "Overview" }).click();
+  await page.getByRole("link", { name: /^agent-2 ?drained/ }).click();
+  await page.getByRole("button", { name: "Reactivate" }).click();
+  await page.getByRole("button", { name: "Deactivate" }).waitFor(WAIT);
+  await close();
+});
+
+test("the operator's pages fit on a phone", async () => {
+  for (const [where, heading] of [["/roles", "Roles"], ["/reservations", "Reservations"], ["/decisions", "Decisions"]]) {
+    const { page, close } = await open(where, { viewport: PHONE, colorScheme: "dark" });
+    await page.getByRole("heading", { name: heading, exact: true }).waitFor(WAIT);
+    await assertNoSidewaysScroll(page);
+    await assertAccessible(page);
+    await shot(page, `${heading.toLowerCase()}-phone`);
+    await close();
+  }
 });
 
 test("everything is reached by keyboard alone", async () => {

@@ -6,7 +6,10 @@ import { Link, Route, Switch, useLocation } from "wouter";
 import { useCluster, useConnection, type Connection } from "./model/live";
 import { AgentPage } from "./pages/AgentPage";
 import { Datacenter } from "./pages/Datacenter";
+import { Decisions } from "./pages/Decisions";
 import { FrameworkPage } from "./pages/FrameworkPage";
+import { Reservations } from "./pages/Reservations";
+import { RolePage, Roles } from "./pages/Roles";
 import { TaskPage } from "./pages/TaskPage";
 
 export function App() {
@@ -18,11 +21,16 @@ export function App() {
       <Header />
       <AppShell.Main id="content" tabIndex={-1}>
         <Container size="xl" px={0}>
+          <Pages />
           <Switch>
             <Route path="/" component={Datacenter} />
             <Route path="/agents/:id">{({ id }) => <AgentPage id={id} />}</Route>
             <Route path="/frameworks/:id">{({ id }) => <FrameworkPage id={id} />}</Route>
             <Route path="/tasks/:framework/:id">{({ framework, id }) => <TaskPage framework={framework} id={id} />}</Route>
+            <Route path="/roles" component={Roles} />
+            <Route path="/roles/*">{(params) => <RolePage path={params["*"] ?? ""} />}</Route>
+            <Route path="/reservations" component={Reservations} />
+            <Route path="/decisions" component={Decisions} />
             <Route>
               <Text>
                 There is no such page. <Link href="/">Back to the datacenter</Link>
@@ -32,6 +40,27 @@ export function App() {
         </Container>
       </AppShell.Main>
     </AppShell>
+  );
+}
+
+const PAGES: [string, string][] = [
+  ["/", "Overview"],
+  ["/roles", "Roles"],
+  ["/reservations", "Reservations"],
+  ["/decisions", "Decisions"],
+];
+
+function Pages() {
+  const [path] = useLocation();
+  const isHere = (href: string) => (href === "/" ? path === "/" : path === href || path.startsWith(`${href}/`));
+  return (
+    <Group component="nav" aria-label="Pages" gap="md" mb="md">
+      {PAGES.map(([href, name]) => (
+        <Anchor key={href} component={Link} href={href} fw={isHere(href) ? 650 : 400} underline={isHere(href) ? "always" : "hover"} aria-current={isHere(href) ? "page" : undefined}>
+          {name}
+        </Anchor>
+      ))}
+    </Group>
   );
 }
 

@@ -31,6 +31,12 @@ const agent = (id: string, hostname: string): Agent => ({
   url: "",
   version: "0.1.0",
   since: "2026-01-01T00:00:00.000Z",
+  deactivated: false,
+  drain: null,
+  maintenance: null,
+  reserved: [],
+  volumes: [],
+  revocable: use(0),
 });
 const task = (id: string, state: Task["state"], updated_at = "2026-01-01T00:00:00.000Z"): Task => ({
   id,

@@ -1,12 +1,13 @@
 // One agent: what it has, who holds it, what runs there.
 
 import { Badge, Group, Paper, SimpleGrid, Stack, Title } from "@mantine/core";
+import { AgentOrders, orderedState } from "../parts/AgentOrders";
 import { Crumbs, Missing } from "../parts/Crumbs";
 import { Facts } from "../parts/Facts";
 import { TaskTable } from "../parts/TaskTable";
 import { UseBar, UseLegend } from "../parts/UseBar";
 import { taskKey } from "../model/cluster";
-import { bytes, cores, ports } from "../model/format";
+import { amounts, bytes, cores, named, ports } from "../model/format";
 import { useCluster } from "../model/live";
 import { AGENT_COLOR } from "../theme";
 
@@ -25,6 +26,11 @@ export function AgentPage({ id }: { id: string }) {
         <Badge color={AGENT_COLOR[agent.state]} variant="filled" autoContrast size="lg">
           {agent.state}
         </Badge>
+        {orderedState(agent) !== null && (
+          <Badge color="yellow" variant="filled" autoContrast size="lg">
+            {orderedState(agent)}
+          </Badge>
+        )}
       </Group>
       <SimpleGrid cols={{ base: 1, md: 2 }}>
         <Paper withBorder p="md">
@@ -42,10 +48,13 @@ export function AgentPage({ id }: { id: string }) {
             ["address", agent.address],
             ["attributes", attributes.join(", ")],
             ["version", agent.version],
+            ["reserved", agent.reserved.map((reserved) => `${amounts(named(reserved.resources))} for ${reserved.stack.at(-1)?.role ?? "?"}`).join("; ") || null],
+            ["volumes", agent.volumes.map((volume) => `${volume.id} (${bytes(volume.size)})`).join(", ") || null],
             [`${agent.state} since`, new Date(agent.since).toLocaleString()],
           ]}
         />
       </SimpleGrid>
+      <AgentOrders agent={agent} />
       <Title order={3} size="h4">
         Tasks
       </Title>

@@ -2,6 +2,7 @@
 
 import { Alert, Badge, Card, Group, Paper, SimpleGrid, Skeleton, Stack, Tabs, Text, Title } from "@mantine/core";
 import { Link } from "wouter";
+import { orderedState } from "../parts/AgentOrders";
 import { HistoryChart } from "../parts/HistoryChart";
 import { ShareChart } from "../parts/ShareChart";
 import { TaskTable } from "../parts/TaskTable";
@@ -106,14 +107,15 @@ function Agents({ agents }: { agents: Agent[] }) {
 
 function AgentTile({ agent }: { agent: Agent }) {
   const { total, used, offered } = agent.resources;
+  const ordered = orderedState(agent);
   return (
     <Card component={Link} href={`/agents/${encodeURIComponent(agent.id)}`} withBorder padding="md" className="tile">
       <Group justify="space-between" wrap="nowrap" mb="xs">
         <Text fw={600} truncate>
           {agent.hostname}
         </Text>
-        <Badge color={AGENT_COLOR[agent.state]} variant="filled" autoContrast style={{ flexShrink: 0 }}>
-          {agent.state}
+        <Badge color={agent.state === "active" && ordered !== null ? "yellow" : AGENT_COLOR[agent.state]} variant="filled" autoContrast style={{ flexShrink: 0 }}>
+          {agent.state === "active" ? (ordered ?? agent.state) : agent.state}
         </Badge>
       </Group>
       <Stack gap={6}>

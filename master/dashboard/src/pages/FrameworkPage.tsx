@@ -2,6 +2,7 @@
 
 import { Badge, Group, Stack, Title } from "@mantine/core";
 import { Crumbs, Missing } from "../parts/Crumbs";
+import { Explain } from "../parts/Explain";
 import { Facts } from "../parts/Facts";
 import { TaskTable } from "../parts/TaskTable";
 import { bytes, cores, percent } from "../model/format";
@@ -34,6 +35,7 @@ export function FrameworkPage({ id }: { id: string }) {
           [`${framework.state} since`, new Date(framework.since).toLocaleString()],
         ]}
       />
+      {framework.state !== "completed" && <Explain query={`framework=${encodeURIComponent(framework.id)}`} />}
       <Title order={3} size="h4">
         Tasks
       </Title>
