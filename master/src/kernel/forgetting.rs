@@ -15,7 +15,8 @@ use super::{Effects, Kernel, RegistryChange, Timer};
 impl Kernel {
     /// Forgets what is beyond those that are kept.
     pub(super) fn forget_surplus(&mut self, out: &mut Effects) {
-        let forgotten = self.surplus_frameworks().into_iter().map(|id| RegistryChange::RemoveFramework { id });
+        let forgotten =
+            self.surplus_frameworks().into_iter().map(|id| RegistryChange::RemoveFramework { id });
         let mut changes: Vec<_> = forgotten.collect();
         changes.extend(self.surplus_agents().into_iter().map(|id| RegistryChange::RemoveAgent { id }));
         for change in &changes {
@@ -48,7 +49,8 @@ impl Kernel {
                 && agent.offers.is_empty()
         };
         let gone = self.agents.iter().filter(|(_, agent)| is_over(agent));
-        let surplus = longest_ended(gone.map(|(id, agent)| (agent.since, id.clone())), self.config.retired_kept);
+        let surplus =
+            longest_ended(gone.map(|(id, agent)| (agent.since, id.clone())), self.config.retired_kept);
         let is_pending = |id: &AgentId| self.pending_accepts().any(|pending| pending.agent == *id);
         surplus.into_iter().filter(|id| !is_pending(id)).collect()
     }

@@ -72,7 +72,8 @@ impl Kernel {
     pub(super) fn gang_of_hears(&mut self, key: &TaskKey, status: &TaskStatus, out: &mut Effects) {
         let Some(id) = self.gangs.of_task.get(key).copied() else { return };
         let was_lost = status.state == TaskState::Dropped
-            || (status.source == Source::Master && matches!(status.state, TaskState::Failed | TaskState::Gone));
+            || (status.source == Source::Master
+                && matches!(status.state, TaskState::Failed | TaskState::Gone));
         let was_starting = self.gangs.gangs.get(&id).is_some_and(|gang| gang.starting.contains(key));
         if was_lost && was_starting {
             let mut others = self.gangs.disband(id);

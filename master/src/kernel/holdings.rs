@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
+use divvy_proto::Invalid;
 use divvy_proto::agent::AgentInfo;
 use divvy_proto::ids::{Principal, VolumeId};
 use divvy_proto::quantity::Bytes;
 use divvy_proto::reservation::{Reservation, Reserved, Volume};
 use divvy_proto::resources::{Resources, Shortage};
 use divvy_proto::role::RolePath;
-use divvy_proto::Invalid;
 
 use super::allocator::Charge;
 
@@ -185,7 +185,8 @@ impl Holdings {
     /// Divides the agent: what its command line reserves, then volumes (they are on its disk already), then the rest, each as
     /// far as there is any.
     pub(super) fn divide(&self, info: &AgentInfo) -> Division {
-        let mut left = Charge { revocable: info.revocable.clone(), ..Charge::unreserved(info.resources.clone()) };
+        let mut left =
+            Charge { revocable: info.revocable.clone(), ..Charge::unreserved(info.resources.clone()) };
         let mut division = Division::default();
         let mut made = Vec::new();
         for fixed in &info.reserved {
@@ -218,7 +219,12 @@ fn root(stack: &[Reservation]) -> &[Reservation] {
 
 /// Takes as much of a piece as there is out of the pool, and notes what is missing. If a fixed reservation is no longer on the
 /// command line, what stood on it stands on what is unreserved.
-fn carve(left: &mut Charge, from: &[Reservation], piece: &Reserved, missing: &mut Vec<Reserved>) -> Resources {
+fn carve(
+    left: &mut Charge,
+    from: &[Reservation],
+    piece: &Reserved,
+    missing: &mut Vec<Reserved>,
+) -> Resources {
     let from = if left.under(from).is_some() { from } else { &[] };
     let there = left.under(from).unwrap_or(&left.unreserved);
     let lacking = piece.resources.saturating_sub(there);

@@ -44,7 +44,12 @@ impl Rates {
     ///
     /// # Errors
     /// There is none in it; when there will be.
-    pub(super) fn take(&mut self, now: Timestamp, config: &Config, caller: &FrameworkInfo) -> Result<(), Duration> {
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        config: &Config,
+        caller: &FrameworkInfo,
+    ) -> Result<(), Duration> {
         // Without authentication a framework is taken for whom it says it is.
         let name = caller.principal.as_ref().map_or(caller.name.as_str(), Principal::as_str);
         let named = config.rate_limits.iter().find(|(principal, _)| principal.as_str() == name);

@@ -150,7 +150,12 @@ impl Kernel {
         self.frameworks.insert(id.clone(), framework);
     }
 
-    pub(super) fn persist(&mut self, change: RegistryChange, then: Option<Awaited>, out: &mut Effects) -> PersistToken {
+    pub(super) fn persist(
+        &mut self,
+        change: RegistryChange,
+        then: Option<Awaited>,
+        out: &mut Effects,
+    ) -> PersistToken {
         self.persist_all(vec![change], then, out)
     }
 

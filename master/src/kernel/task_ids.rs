@@ -10,8 +10,8 @@
 //!
 //! Not here: ids of tasks that live, or are still listed. Those are their tasks' own.
 
-use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::ids::{AgentId, FrameworkId, TaskId, UpdateId};
@@ -140,9 +140,9 @@ fn split(id: &str) -> (&str, Option<u64>) {
 
 /// FNV-1a, then the finalizer of splitmix64, as the first bits choose the bucket. Stored: it stays as it is.
 fn hash_of(id: &str) -> u64 {
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)

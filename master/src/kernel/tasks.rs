@@ -46,7 +46,19 @@ impl Task {
         let unacknowledged = status.update_id.is_some();
         let (holds, unsent) = (false, false);
         let (kill, ended_for, started_at) = (None, None, None);
-        Self { info, agent, client, charge, holds, status, unacknowledged, unsent, kill, ended_for, started_at }
+        Self {
+            info,
+            agent,
+            client,
+            charge,
+            holds,
+            status,
+            unacknowledged,
+            unsent,
+            kill,
+            ended_for,
+            started_at,
+        }
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -290,7 +302,9 @@ impl Kernel {
                 tracing::warn!(%agent, task = %key.1, owner = %known.agent, "a task runs on two agents");
             }
             // What we have declared ended stays so: its framework may have replaced it.
-            None if framework.ended.contains_key(&key.1) || (is_live && framework.used_ids.contains(&key.1)) => {
+            None if framework.ended.contains_key(&key.1)
+                || (is_live && framework.used_ids.contains(&key.1)) =>
+            {
                 if is_live {
                     self.kill_on_agent(agent, &key, None, out);
                 }

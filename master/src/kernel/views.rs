@@ -84,7 +84,7 @@ impl Kernel {
             drain: self.show_drain(id),
             maintenance: agent.upkeep.window().cloned(),
             reserved: self.reserved_of(agent),
-            volumes: self.volumes_of(id, agent),
+            volumes: self.volumes_of(agent),
             revocable,
         }
     }

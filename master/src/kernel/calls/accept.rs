@@ -128,13 +128,28 @@ impl Kernel {
         let (framework, client, agent) = (id.clone(), plan.client, agent_id.clone());
         let (left, feedback) = (desk.left, plan.feedback);
         let then = |volumes| {
-            Awaited::Accept(Box::new(Pending { framework, call, agent, client, left, tasks, feedback, filters, volumes }))
+            Awaited::Accept(Box::new(Pending {
+                framework,
+                call,
+                agent,
+                client,
+                left,
+                tasks,
+                feedback,
+                filters,
+                volumes,
+            }))
         };
         self.persist_owned(&agent_id, then, out);
     }
 
     /// The store has what the call changes: the rest of it happens now.
-    pub(in crate::kernel) fn accept_is_stored(&mut self, now: Timestamp, pending: Pending, out: &mut Effects) {
+    pub(in crate::kernel) fn accept_is_stored(
+        &mut self,
+        now: Timestamp,
+        pending: Pending,
+        out: &mut Effects,
+    ) {
         let Pending { framework: id, call, agent, client, left, tasks, feedback, filters, volumes } = pending;
         if let Some(known) = self.agents.get(&agent) {
             self.allocator.release(known.slot, client, &left);
@@ -221,8 +236,9 @@ impl Kernel {
         let mut told = BTreeSet::new();
         let feedback: Vec<_> = operations.iter().filter_map(|operation| operation.id().cloned()).collect();
         for operation in operations {
-            let (Operation::Launch(tasks) | Operation::LaunchGroup(tasks) | Operation::LaunchOn { tasks, .. }) =
-                operation
+            let (Operation::Launch(tasks)
+            | Operation::LaunchGroup(tasks)
+            | Operation::LaunchOn { tasks, .. }) = operation
             else {
                 continue;
             };
@@ -240,17 +256,12 @@ impl Kernel {
     /// Whether a call that is refused for a lost offer may be the repetition of one that an earlier master has carried out.
     fn may_have_been_done(&self, refusal: &Refusal) -> bool {
         let of_earlier = |offer: &OfferId| offer.0 >> 32 < u64::from(self.config.epoch.0);
-        let is_away = |agent: &Agent| matches!(agent.standing, AgentState::Recovering | AgentState::Unreachable);
+        let is_away =
+            |agent: &Agent| matches!(agent.standing, AgentState::Recovering | AgentState::Unreachable);
         matches!(refusal, Refusal::OfferGone(offer) if of_earlier(offer)) && self.agents.values().any(is_away)
     }
 
-    fn feed_back(
-        &self,
-        id: &FrameworkId,
-        operations: &[OperationId],
-        outcome: &Outcome,
-        out: &mut Effects,
-    ) {
+    fn feed_back(&self, id: &FrameworkId, operations: &[OperationId], outcome: &Outcome, out: &mut Effects) {
         for operation_id in operations {
             let (operation_id, outcome) = (operation_id.clone(), outcome.clone());
             self.tell(id, Event::OperationUpdate { operation_id, outcome }, out);
@@ -288,7 +299,8 @@ fn launched_from(
 ) -> BTreeMap<OfferId, u32> {
     let mut launched: BTreeMap<OfferId, u32> = offers.iter().map(|(id, ..)| (*id, 0)).collect();
     for (info, _) in launches {
-        let has_left = |(id, _, count): &&(OfferId, Resources, u32)| launched.get(id).is_some_and(|n| n < count);
+        let has_left =
+            |(id, _, count): &&(OfferId, Resources, u32)| launched.get(id).is_some_and(|n| n < count);
         let fits = |offer: &&(OfferId, Resources, u32)| fits_piece(&offer.1, offer.2, &info.resources);
         let fitting = offers.iter().filter(has_left).find(fits);
         let of = fitting.or_else(|| offers.iter().find(has_left)).map(|(id, ..)| *id);

@@ -200,7 +200,11 @@ impl Kernel {
                 check_some(at, resources)?;
                 check_role(&role).map_err(|invalid| invalid.within(field(at, "reserve")))?;
                 self.check_refines(&role, at, refines, resources)?;
-                Change::reserve(refines, reservation(&role, principal.as_ref(), labels.clone()), resources.clone())
+                Change::reserve(
+                    refines,
+                    reservation(&role, principal.as_ref(), labels.clone()),
+                    resources.clone(),
+                )
             }
             Operation::Unreserve { resources, stack, .. } => {
                 check_some(at, resources)?;

@@ -24,7 +24,12 @@ impl Kernel {
         Ok(())
     }
 
-    pub(super) fn revive(&mut self, now: Timestamp, id: &FrameworkId, roles: &[RolePath]) -> Result<(), Refusal> {
+    pub(super) fn revive(
+        &mut self,
+        now: Timestamp,
+        id: &FrameworkId,
+        roles: &[RolePath],
+    ) -> Result<(), Refusal> {
         for role in self.named_roles(id, roles)? {
             let client = self.allocator.client(id, &role);
             self.allocator.clear_client_filters(client);
@@ -38,7 +43,12 @@ impl Kernel {
     }
 
     /// What is already offered stays offered (Mesos).
-    pub(super) fn suppress(&mut self, now: Timestamp, id: &FrameworkId, roles: &[RolePath]) -> Result<(), Refusal> {
+    pub(super) fn suppress(
+        &mut self,
+        now: Timestamp,
+        id: &FrameworkId,
+        roles: &[RolePath],
+    ) -> Result<(), Refusal> {
         let roles = self.named_roles(id, roles)?;
         if let Some(framework) = self.frameworks.get_mut(id) {
             framework.suppressed.extend(roles);

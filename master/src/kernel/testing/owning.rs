@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use divvy_proto::agent::AgentInfo;
 use divvy_proto::demand::{Demand, DemandShape, Gang};
 use divvy_proto::ids::{OfferId, OperationId};
 use divvy_proto::reservation::{Reservation, VolumeMount};
@@ -109,6 +110,11 @@ impl Cluster {
     ) {
         self.frameworks[framework.0].offers.retain(|id, _| !offers.contains(id));
         self.call(framework, CallBody::Accept { offers, operations, filters: NO_FILTER });
+    }
+
+    /// What the agent will say of itself.
+    pub(in crate::kernel) fn info_of(&mut self, agent: AgentHandle) -> &mut AgentInfo {
+        &mut self.agents[agent.0].info
     }
 
     /// Launches on several agents: on each these tasks.

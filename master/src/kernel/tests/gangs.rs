@@ -135,9 +135,5 @@ fn one_that_ends_by_itself_or_is_killed_takes_nobody_with_it() {
     cluster.launch_gang(app, &[(one, "t1", "cpus=4;mem=8GiB"), (two, "t2", "cpus=4;mem=8GiB")]);
     cluster.forget();
     cluster.report(two, "t2", TaskState::Failed);
-    story!(
-        cluster,
-        "app < t2 is FAILED: command_exited (u1)",
-        "app < offers o1-3 of a1-1: cpus=4;mem=8GiB",
-    );
+    story!(cluster, "app < t2 is FAILED: command_exited (u1)", "app < offers o1-3 of a1-1: cpus=4;mem=8GiB",);
 }

@@ -38,6 +38,7 @@ enum Step {
     LaunchGang(usize),
     Demand(usize, u32, u32),
     OperatorOwns(usize, usize, usize),
+    FixOnCommandLine(usize, usize),
     Advance(u64),
     Garbage(usize, usize),
     StoreIsSlow(bool),
@@ -82,6 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => which().prop_map(LaunchGang),
         // 2 => (which(), 1..4_u32, 1..5_u32).prop_map(|(who, count, cpus)| Demand(who, count, cpus)),
         4 => (which(), which(), which()).prop_map(|(agent, role, what)| OperatorOwns(agent, role, what)),
+        2 => (which(), which()).prop_map(|(agent, role)| FixOnCommandLine(agent, role)),
         6 => (0..200_u64).prop_map(Advance),
         2 => (which(), which()).prop_map(|(what, who)| Garbage(what, who)),
         1 => prop::bool::ANY.prop_map(StoreIsSlow),
@@ -134,7 +136,8 @@ impl History {
     fn take(&mut self, step: Step) -> Option<()> {
         match step {
             Step::AddAgent(cpus, mem) if self.agents.len() < 8 => {
-                let agent = self.cluster.agent(&format!("cpus={cpus};mem={mem}GiB;disk=4GiB;ports=[31000-31009]"));
+                let agent =
+                    self.cluster.agent(&format!("cpus={cpus};mem={mem}GiB;disk=4GiB;ports=[31000-31009]"));
                 self.agents.push(agent);
             }
             Step::ConnectAgent(which) => self.cluster.connect(self.agent(which)?),
@@ -166,6 +169,17 @@ impl History {
                 self.cluster.operator(OperatorRequest::SetQuota { role, quota, force: true });
             }
             Step::OperatorOwns(agent, role, what) => self.operator_owns(self.agent(agent)?, role, what)?,
+            Step::FixOnCommandLine(agent, role) => {
+                let agent = self.agent(agent)?;
+                self.cluster.disconnect(agent);
+                let roles = pick(&["eng", "eng/ads", "ops"], role).filter(|_| role < 6);
+                let reserved = |role| divvy_proto::Reserved {
+                    stack: vec![fixed_for(role)],
+                    resources: "cpus=1;disk=1GiB".parse().unwrap(),
+                };
+                self.cluster.info_of(agent).reserved = roles.into_iter().map(reserved).collect();
+                self.cluster.connect(agent);
+            }
             Step::Advance(time) => self.cluster.advance(secs(time)),
             Step::Garbage(what, who) => self.garbage(what, who)?,
             Step::StoreIsSlow(true) => self.cluster.store_is_slow = true,
@@ -242,7 +256,8 @@ impl History {
         let together = offers.iter().filter(|o| o.agent_id == first.agent_id && o.role == first.role);
         let ids = together.map(|offer| offer.id).collect();
         let (name, task) = (format!("v{}", self.launched), self.next_task());
-        let with = |id: &str, volume: &str| Operation::Launch(vec![task_with(id, "cpus=1;mem=256MiB", volume)]);
+        let with =
+            |id: &str, volume: &str| Operation::Launch(vec![task_with(id, "cpus=1;mem=256MiB", volume)]);
         let labels = Default::default();
         let volume = first.volumes.first().map_or("none", |volume| volume.id.as_str());
         let piece = first.reserved.first();
@@ -251,7 +266,12 @@ impl History {
         let make = |stack| Operation::Create { id: None, volume_id: name.parse().unwrap(), size, stack };
         let operations = match what {
             0 => vec![reserve("r", "cpus=1;disk=1GiB", &[])],
-            1 => vec![Operation::Reserve { id: None, resources: "cpus=1".parse().unwrap(), refines: under, labels }],
+            1 => vec![Operation::Reserve {
+                id: None,
+                resources: "cpus=1".parse().unwrap(),
+                refines: under,
+                labels,
+            }],
             2 => vec![Operation::Unreserve { id: None, resources: piece?.resources.clone(), stack: under }],
             3 => vec![make(under)],
             4 => vec![destroy("d", volume)],
@@ -272,7 +292,8 @@ impl History {
     /// One task on each agent of which the framework holds something.
     fn launch_gang(&mut self, framework: FrameworkHandle) {
         let offers = self.cluster.offers_of(framework);
-        let agents: std::collections::BTreeSet<_> = offers.iter().map(|offer| offer.agent_id.clone()).collect();
+        let agents: std::collections::BTreeSet<_> =
+            offers.iter().map(|offer| offer.agent_id.clone()).collect();
         let operations = agents.into_iter().map(|agent_id| {
             let tasks = vec![task(&self.next_task(), "cpus=1;mem=256MiB")];
             Operation::LaunchOn { agent_id, tasks }
@@ -308,7 +329,8 @@ impl History {
         self.cluster.agents_id(agent)?;
         let role = pick(&["eng", "eng/ads", "ops", "*"], role)?;
         let name = format!("o{}", self.launched);
-        let volumes: Vec<_> = self.cluster.shown(agent).volumes.into_iter().map(|view| view.volume.id).collect();
+        let volumes: Vec<_> =
+            self.cluster.shown(agent).volumes.into_iter().map(|view| view.volume.id).collect();
         let volume = volumes.first().map_or("none", |id| id.as_str());
         match what {
             0 | 1 => self.cluster.reserve(agent, role, "cpus=1;disk=512MiB"),

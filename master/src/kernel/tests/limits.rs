@@ -13,7 +13,11 @@ fn limit(cluster: &mut Cluster, role: &str, limit: &str) {
 }
 
 /// Two agents of four cores each, all of which a framework holds; then its role is limited.
-fn at_hand(role: &str, limited: &str, to: &str) -> (Cluster, [AgentHandle; 2], FrameworkHandle, Vec<divvy_proto::OfferId>) {
+fn at_hand(
+    role: &str,
+    limited: &str,
+    to: &str,
+) -> (Cluster, [AgentHandle; 2], FrameworkHandle, Vec<divvy_proto::OfferId>) {
     let mut cluster = Cluster::new();
     let agents = [cluster.agent("cpus=4;mem=8GiB"), cluster.agent("cpus=4;mem=8GiB")];
     let app = cluster.framework_in("app", &[role]);
@@ -66,14 +70,17 @@ fn what_is_reserved_counts_once_also_when_a_task_takes_it() {
     cluster.accept_these(app, offers[1..].to_vec(), vec![reserve("", "cpus=1", &[])]);
     assert_eq!(refusals(&mut cluster), ["role eng would exceed its limit: needs cpus=1, has 0"]);
     cluster.reserve(agent, "eng", "cpus=1");
-    assert!(cluster.story().contains(&"answer: role eng would exceed its limit: needs cpus=1, has 0".to_owned()));
+    assert!(
+        cluster.story().contains(&"answer: role eng would exceed its limit: needs cpus=1, has 0".to_owned())
+    );
 }
 
 #[test]
 fn what_an_unreserve_gives_back_may_be_used_in_the_same_call() {
     let (mut cluster, _, app, offers) = at_hand("eng", "eng", "cpus=3");
     cluster.accept_these(app, offers[..1].to_vec(), vec![reserve("", "cpus=3", &[])]);
-    let offers: Vec<_> = cluster.offers_of(app).into_iter().filter(|o| !o.reserved.is_empty()).map(|o| o.id).collect();
+    let offers: Vec<_> =
+        cluster.offers_of(app).into_iter().filter(|o| !o.reserved.is_empty()).map(|o| o.id).collect();
     cluster.forget();
     let operations = vec![unreserve("", "cpus=2", &["eng"]), launch(&[("t1", "cpus=3;mem=1GiB")])];
     cluster.accept_these(app, offers, operations);
@@ -86,10 +93,12 @@ fn a_refinement_counts_only_between_the_roles() {
     cluster.decline(app, secs(0));
     cluster.reserve(agent, "eng", "cpus=4");
     limit(&mut cluster, "eng", "cpus=4");
-    let held: Vec<_> = cluster.offers_of(app).into_iter().filter(|o| !o.reserved.is_empty()).map(|o| o.id).collect();
+    let held: Vec<_> =
+        cluster.offers_of(app).into_iter().filter(|o| !o.reserved.is_empty()).map(|o| o.id).collect();
     cluster.accept_these(app, held, vec![reserve("", "cpus=3", &["eng"])]);
     assert_eq!(refusals(&mut cluster), ["role eng/ads would exceed its limit: needs cpus=3, has 2"]);
-    let held: Vec<_> = cluster.offers_of(app).into_iter().filter(|o| !o.reserved.is_empty()).map(|o| o.id).collect();
+    let held: Vec<_> =
+        cluster.offers_of(app).into_iter().filter(|o| !o.reserved.is_empty()).map(|o| o.id).collect();
     cluster.accept_these(app, held, vec![reserve("", "cpus=2", &["eng"])]);
     assert_eq!(refusals(&mut cluster), Vec::<String>::new());
     story!(cluster,);

@@ -111,7 +111,11 @@ fn nothing_is_said_before_it_is_durable_and_nobody_gets_in_between() {
     assert_eq!(cluster.held(other), []);
     // The same call again is done once.
     let filters = divvy_proto::scheduler::Filters { refuse: secs(1_000_000) };
-    cluster.call_again(app, "c3", CallBody::Accept { offers: offers.clone(), operations: operations.clone(), filters });
+    cluster.call_again(
+        app,
+        "c3",
+        CallBody::Accept { offers: offers.clone(), operations: operations.clone(), filters },
+    );
     story!(cluster,);
     cluster.settle_store();
     story!(
@@ -129,7 +133,10 @@ fn nothing_is_said_before_it_is_durable_and_nobody_gets_in_between() {
 fn what_is_killed_before_it_was_sent_never_is() {
     let (mut cluster, agent, app) = at_hand();
     cluster.store_is_slow = true;
-    cluster.accept_and_refuse(app, vec![reserve("", "cpus=1", &[]), launch(&[("t1", "cpus=1"), ("t2", "cpus=1")])]);
+    cluster.accept_and_refuse(
+        app,
+        vec![reserve("", "cpus=1", &[]), launch(&[("t1", "cpus=1"), ("t2", "cpus=1")])],
+    );
     cluster.call(app, CallBody::Reconcile { tasks: vec![("t1".parse().unwrap(), None)] });
     cluster.kill(app, "t1");
     cluster.settle_store();
@@ -265,7 +272,10 @@ fn refused(operations: Vec<Operation>) -> String {
     cluster.accept_with(app, operations);
     let after = (cluster.reservations(), cluster.volumes(), cluster.kernel.tasks().len());
     assert_eq!(before, after);
-    let refused = cluster.story().into_iter().filter_map(|line| Some(line.strip_prefix("app < c3 refused: ")?.to_owned()));
+    let refused = cluster
+        .story()
+        .into_iter()
+        .filter_map(|line| Some(line.strip_prefix("app < c3 refused: ")?.to_owned()));
     refused.collect::<Vec<_>>().join("\n")
 }
 
@@ -301,7 +311,10 @@ fn each_thing_that_can_be_wrong_is_named_and_nothing_changes() {
         one(shrink("", "data", "1GiB")),
         "accept.operations[0].by: \"1GiB\" is not valid: expected an amount that leaves a volume of 1GiB more than nothing"
     );
-    assert_eq!(one(Operation::Launch(vec![task_with("t", "cpus=1", "none")])), "volume none is not in the offers");
+    assert_eq!(
+        one(Operation::Launch(vec![task_with("t", "cpus=1", "none")])),
+        "volume none is not in the offers"
+    );
     assert_eq!(one(Operation::Launch(vec![task_with("t", "cpus=1", "used")])), "volume used is in use");
     let twice = Operation::Launch(vec![task_with("a", "cpus=1", "data"), task_with("b", "cpus=1", "data")]);
     assert_eq!(one(twice), "volume data is in use");
@@ -309,7 +322,10 @@ fn each_thing_that_can_be_wrong_is_named_and_nothing_changes() {
     let all = vec![reserve("", "cpus=1", &[]), destroy("", "data"), create("", "x", "9GiB", &["eng"])];
     assert_eq!(refused(all), "operation 2: needs disk=9GiB, has 3GiB");
     // And what is right in itself is done in order: the disk of the volume is there for the next.
-    assert_eq!(refused(vec![destroy("", "data"), create("", "data", "3GiB", &["eng"]), destroy("", "used")]), "volume used is in use");
+    assert_eq!(
+        refused(vec![destroy("", "data"), create("", "data", "3GiB", &["eng"]), destroy("", "used")]),
+        "volume used is in use"
+    );
 }
 
 #[test]
@@ -329,7 +345,10 @@ fn the_record_of_an_agent_does_not_grow_without_end() {
 #[test]
 fn a_refused_call_says_so_of_each_operation_and_task() {
     let (mut cluster, _, app) = at_hand();
-    cluster.accept_with(app, vec![reserve("r", "cpus=1", &[]), destroy("d", "none"), launch(&[("t1", "cpus=1")])]);
+    cluster.accept_with(
+        app,
+        vec![reserve("r", "cpus=1", &[]), destroy("d", "none"), launch(&[("t1", "cpus=1")])],
+    );
     story!(
         cluster,
         "app < c2 refused: volume none is not in the offers",
@@ -519,10 +538,7 @@ fn the_command_line_of_an_agent_reserves_and_what_it_reserves_is_refined_but_not
         "answer: what is reserved for eng on agent a1-0 is so by the agent's command line, and ends only there",
     );
     cluster.fail_over_and_return();
-    assert_eq!(
-        cluster.reservations(),
-        ["eng!: cpus=1;disk=4GiB of a1-0", "eng!>eng/ads: cpus=1 of a1-0"]
-    );
+    assert_eq!(cluster.reservations(), ["eng!: cpus=1;disk=4GiB of a1-0", "eng!>eng/ads: cpus=1 of a1-0"]);
 }
 
 #[test]
@@ -543,7 +559,10 @@ fn a_task_whose_reservation_left_the_command_line_while_it_was_away_holds_what_i
     cluster.connect(agent);
     assert_eq!(cluster.reservations(), Vec::<String>::new());
     let slot = cluster.kernel.allocator.slot(cluster.kernel.agents[&cluster.agent_id(agent)].slot);
-    assert_eq!((slot.used.unreserved.to_string(), slot.used.reserved.len()), ("cpus=2;mem=1GiB".to_owned(), 0));
+    assert_eq!(
+        (slot.used.unreserved.to_string(), slot.used.reserved.len()),
+        ("cpus=2;mem=1GiB".to_owned(), 0)
+    );
 }
 
 #[test]
@@ -571,7 +590,8 @@ fn an_agent_that_reserves_what_it_does_not_have_or_for_all_is_refused() {
 #[test]
 fn an_agent_that_comes_back_smaller_keeps_what_fits_and_its_operator_is_told() {
     let (mut cluster, agent, app) = at_hand();
-    cluster.accept_with(app, vec![reserve("", "cpus=3;disk=4GiB", &[]), create("", "data", "3GiB", &["eng"])]);
+    cluster
+        .accept_with(app, vec![reserve("", "cpus=3;disk=4GiB", &[]), create("", "data", "3GiB", &["eng"])]);
     cluster.resize(agent, "cpus=2;mem=8GiB;disk=10GiB");
     cluster.connect(agent);
     assert_eq!(

@@ -71,7 +71,8 @@ fn the_next_master_knows_the_ids_that_nobody_else_does() {
         for id in ["t1", "some-uuid-0f", "t7"] {
             cluster.launch(app, &[(id, "cpus=1;mem=1GiB")]);
         }
-        let refused = cluster.story().into_iter().filter_map(|line| Some(line.split_once("refused: ")?.1.to_owned()));
+        let refused =
+            cluster.story().into_iter().filter_map(|line| Some(line.split_once("refused: ")?.1.to_owned()));
         let expected = ["t1", "some-uuid-0f", "t7"].map(|id| format!("task id {id} has been used before"));
         assert_eq!(refused.collect::<Vec<_>>(), expected);
     }
@@ -109,12 +110,7 @@ fn a_task_that_was_given_up_is_killed_when_it_returns_to_the_next_master() {
     cluster.fail_over();
     cluster.forget();
     cluster.connect(agent);
-    story!(
-        cluster,
-        "persist f1-0 disconnected",
-        "agent 0 < registered as a1-0",
-        "agent 0 < kill f1-0/t2",
-    );
+    story!(cluster, "persist f1-0 disconnected", "agent 0 < registered as a1-0", "agent 0 < kill f1-0/t2",);
 }
 
 #[test]
@@ -169,7 +165,8 @@ fn no_record_grows_without_end_however_ids_are_made() {
     let mut used = task_ids::UsedIds::default();
     let id = |text: String| text.parse::<TaskId>().unwrap();
     let long = "x".repeat(200);
-    let ids = (0..3000).flat_map(|n| [format!("t{}", 2 * n), format!("{n}-{n}"), format!("{long}{n}")]).map(id);
+    let ids =
+        (0..3000).flat_map(|n| [format!("t{}", 2 * n), format!("{n}-{n}"), format!("{long}{n}")]).map(id);
     let ids: Vec<TaskId> = ids.collect();
     let buckets: std::collections::BTreeSet<_> = ids.iter().map(|id| used.insert(id)).collect();
     assert!(ids.iter().all(|id| used.contains(id)));
