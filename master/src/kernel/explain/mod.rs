@@ -90,8 +90,8 @@ impl Kernel {
         shape: &str,
     ) -> Result<Explanation, UnknownObject> {
         let framework = self.known_framework(id)?;
-        let clients = self.allocator.clients_of(id).iter().copied();
-        let client = clients.filter(|client| self.allocator.client_of(*client).role == *role).last();
+        let mut clients = self.allocator.clients_of(id).iter().copied();
+        let client = clients.find(|client| self.allocator.client_of(*client).role == *role);
         let name = &framework.info.name;
         let unknown = || UnknownObject(format!("shape {shape} in the demand of framework {name} in {role}"));
         let client = client.ok_or_else(unknown)?;

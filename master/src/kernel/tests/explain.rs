@@ -148,7 +148,7 @@ fn what_the_framework_has_refused_itself_is_told_with_when_it_is_asked_again() {
     cluster.decline(classic, secs(60));
     assert_eq!(
         words(&cluster, classic)[0],
-        "classic in * takes any offer: of 1 agent, 1 it has refused itself (asked again in 60s)."
+        "classic in * takes any offer: of 1 agent, 1 it has refused itself (asked again in 1m)."
     );
 }
 
@@ -267,16 +267,67 @@ fn a_task_is_where_it_is_for_a_reason() {
 }
 
 #[test]
-fn a_gang_that_waits_for_its_rest_says_so() {
+fn an_agent_that_is_kept_for_an_older_demand_says_for_whose() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let batch = cluster.framework("batch");
+    cluster.launch(batch, &[("t1", "cpus=2;mem=1GiB")]);
+    cluster.call(batch, CallBody::Suppress { roles: vec![] });
+    cluster.decline(batch, secs(0));
+    let (big, small) = (quiet(&mut cluster, "big", "*"), quiet(&mut cluster, "small", "*"));
+    demand(&mut cluster, big, "*", vec![shape("all", "cpus=4;mem=1GiB", 1)]);
+    cluster.advance(secs(31));
+    demand(&mut cluster, small, "*", vec![shape("bit", "cpus=1;mem=1GiB", 1)]);
+    assert_eq!(
+        words(&cluster, small),
+        [
+            "small in * wants 1 more of bit <1 cpus, 1GiB mem>: of 1 agent, 1 is kept for big, which has waited longer.",
+            "Wait: host-0 is kept for big, whose demand is older.",
+        ]
+    );
+}
+
+fn gang(cluster: &mut Cluster, framework: FrameworkHandle, each: &str, count: u32) {
+    let demand = Demand { shapes: vec![shape("part", each, count)], gang: Some(Gang { hold: secs(20) }) };
+    cluster.call(framework, CallBody::Demand { role: "*".parse().unwrap(), demand });
+}
+
+#[test]
+fn a_gang_says_what_is_gathered_and_what_the_rest_lacks() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let batch = cluster.framework("batch");
+    cluster.launch(batch, &[("t1", "cpus=2;mem=1GiB")]);
+    cluster.call(batch, CallBody::Suppress { roles: vec![] });
+    cluster.decline(batch, secs(0));
+    cluster.agent("cpus=4;mem=8GiB");
+    let web = quiet(&mut cluster, "web", "*");
+    gang(&mut cluster, web, "cpus=3;mem=1GiB", 2);
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "web in * wants 1 more of part <3 cpus, 1GiB mem> together: of 2 agents, 2 have too little free cpus (the best \
+             lacks 1; held mostly by web).",
+            "One piece of the gang is gathered, and kept for 20s at most. host-0 comes nearest, with 2 of 3 cpus free: ask \
+             for less cpus, wait until web ends work of its own, or add agents.",
+        ]
+    );
+}
+
+#[test]
+fn a_gang_that_there_is_no_room_for_is_told_apart_from_one_of_its_pieces() {
     let mut cluster = Cluster::new();
     cluster.agent("cpus=4;mem=8GiB");
     let web = quiet(&mut cluster, "web", "*");
-    let gang = Some(Gang { hold: secs(20) });
-    let demand = Demand { shapes: vec![shape("part", "cpus=3;mem=1GiB", 2)], gang };
-    cluster.call(web, CallBody::Demand { role: "*".parse().unwrap(), demand });
-    let [summary, hint] = words(&cluster, web);
-    assert!(summary.starts_with("web in * wants 2 more of part <3 cpus, 1GiB mem> together"), "{summary}");
-    assert_eq!(hint, "");
+    gang(&mut cluster, web, "cpus=3;mem=1GiB", 2);
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "web in * wants 2 more of part <3 cpus, 1GiB mem> together: of 1 agent, 1 could have it now, but not together \
+             with the rest.",
+            "It is a gang: all of it, or nothing. One of it could be had now, but not all of it together.",
+        ]
+    );
 }
 
 #[test]
