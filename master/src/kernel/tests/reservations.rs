@@ -430,6 +430,36 @@ fn an_operator_reserves_what_nobody_holds_and_rescinds_only_the_offers_in_the_wa
 }
 
 #[test]
+fn operators_undo_by_role_and_labels_whoever_made_it() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent("cpus=4;mem=8GiB");
+    let agent_id = cluster.agent_id(agent);
+    let mut ask = |is_reserve: bool, principal: &str, label: Option<&str>, resources: &str| {
+        let labels = label.map(|label| ("for".to_owned(), label.to_owned())).into_iter().collect();
+        let principal = Some(principal.parse().unwrap());
+        let reservation = divvy_proto::Reservation { principal, labels, ..reserved_for("eng") };
+        let (agent_id, resources) = (agent_id.clone(), resources.parse().unwrap());
+        cluster.operator(match is_reserve {
+            true => OperatorRequest::Reserve { agent_id, resources, reservation },
+            false => OperatorRequest::Unreserve { agent_id, resources, reservation },
+        });
+        cluster.reservations()
+    };
+    ask(true, "ann", None, "cpus=1");
+    ask(true, "bob", None, "cpus=1");
+    ask(true, "ann", Some("db"), "cpus=1");
+    let left = ask(false, "root", None, "cpus=2");
+    assert_eq!(left, ["eng: cpus=1 of a1-0, an orphan"]);
+    assert_eq!(ask(false, "root", None, "cpus=1"), left);
+    assert_eq!(ask(false, "root", Some("db"), "cpus=1"), Vec::<String>::new());
+    let told = cluster.story();
+    assert_eq!(
+        told.iter().filter(|line| line.starts_with("answer: agent")).collect::<Vec<_>>(),
+        ["answer: agent a1-0 does not have that much reserved for eng that no task and no volume needs: needs cpus=1, has 0"]
+    );
+}
+
+#[test]
 fn what_an_operator_takes_is_taken_at_once_and_what_it_gives_is_given_when_it_is_durable() {
     let mut cluster = Cluster::new();
     let agent = cluster.agent("cpus=4;mem=8GiB");
