@@ -403,3 +403,37 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; expected a time such as 30s or 5m"))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense_and_every_command_has_an_example() {
+        Cli::command().debug_assert();
+        fn without_example(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            let example = command.get_after_help().is_some_and(|help| help.to_string().contains("divvy "));
+            found.extend((!example).then(|| path.clone()));
+            command.get_subcommands().for_each(|inner| without_example(inner, &path, found));
+        }
+        let mut found = Vec::new();
+        without_example(&Cli::command(), "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_rate_limit_is_for_one_principal_or_for_all_others() {
+        let limit = |principal: Option<&str>, calls| {
+            Ok(RateLimit { principal: principal.map(|name| name.parse().unwrap()), calls })
+        };
+        assert_eq!(rate_limit("batch=100"), limit(Some("batch"), 100));
+        assert_eq!(rate_limit("a=b=1"), limit(Some("a=b"), 1));
+        assert_eq!(rate_limit("*=1000"), limit(None, 1000));
+        for text in ["batch", "batch=", "batch=0", "batch=-1", "=1", "batch=many"] {
+            assert!(rate_limit(text).is_err(), "{text:?} is taken");
+        }
+    }
+}

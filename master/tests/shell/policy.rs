@@ -1,10 +1,12 @@
 //! What operators decide about roles and agents over HTTP, and that it survives a restart.
 
+use std::collections::BTreeSet;
+
 use divvy_proto::agent::AgentInfo;
 use divvy_proto::api;
 use divvy_proto::ids::AgentId;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Agent, Cluster, agent_info, running_task};
 
@@ -232,4 +234,51 @@ async fn maintenance_is_planned_and_survives_a_restart() {
     assert_eq!(seen.maintenance.map(|window| window.reason), Some("new disks".to_owned()));
     assert_eq!(put(&cluster, "/api/v1/maintenance", json!([])).await, done());
     assert_eq!(cluster.get::<Value>("/api/v1/maintenance").await, json!([]));
+}
+
+#[tokio::test]
+async fn the_openapi_document_describes_what_operators_read() {
+    let cluster = Cluster::start().await;
+    let info =
+        AgentInfo { resources: "cpus=4;mem=1GiB;disk=10GiB".parse().unwrap(), ..agent_info("agent-1") };
+    let (agent, framework) = running_task(&cluster, info, "t1").await;
+    let on_agent = |action: &str| format!("/api/v1/agents/{}/{action}", agent.id);
+    let window = json!({ "start": "2999-01-01T00:00:00Z", "duration": "2h" });
+    let asked = [
+        (Method::PUT, "/api/v1/quotas/*".to_owned(), json!({ "guarantee": { "cpus": 1 } })),
+        (Method::PUT, "/api/v1/weights/eng".to_owned(), json!({ "weight": 2 })),
+        (Method::POST, on_agent("reserve"), json!({ "role": "db", "resources": { "disk": 2_u64 << 30 } })),
+        (Method::POST, on_agent("volumes"), json!({ "id": "data", "role": "db", "size": "1GiB" })),
+        (Method::PUT, "/api/v1/maintenance".to_owned(), json!([{ "agents": [agent.id], "window": window }])),
+        (Method::POST, on_agent("drain"), json!({ "deadline": "1h" })),
+    ];
+    for (method, path, body) in asked {
+        assert_eq!(send(&cluster, method, &path, &body).await, done(), "{path}");
+    }
+    let document: Value = cluster.get("/api/v1/openapi.json").await;
+    for (path, schema) in [
+        ("/api/v1/quotas/*", "RoleQuota"),
+        ("/api/v1/weights", "RoleWeight"),
+        ("/api/v1/reservations", "ReservationView"),
+        ("/api/v1/volumes", "AgentVolume"),
+        ("/api/v1/maintenance", "MaintenanceWindow"),
+        ("/api/v1/inverse-offers", "InverseOffer"),
+        ("/api/v1/decisions?offers=false", "Decision"),
+        ("/api/v1/roles", "Role"),
+        ("/api/v1/agents", "Agent"),
+        ("/api/v1/explain?role=*", "Explanation"),
+        (&format!("/api/v1/explain?framework={}", framework.id), "Explanation"),
+    ] {
+        let found: Value = cluster.get(path).await;
+        let found = found.get(0).unwrap_or(&found).as_object().unwrap();
+        let described = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        let keys = |object: &Map<String, Value>| object.keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(keys(found), keys(described), "{path}");
+    }
+    let agents: Value = cluster.get("/api/v1/agents").await;
+    for (field, schema) in [("drain", "Drain"), ("maintenance", "Window")] {
+        let found: BTreeSet<&String> = agents[0][field].as_object().unwrap().keys().collect();
+        let described = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        assert_eq!(found, described.keys().collect(), "{field}");
+    }
 }

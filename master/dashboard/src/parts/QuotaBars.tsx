@@ -2,11 +2,11 @@
 
 import { Group, Progress, Stack, Text } from "@mantine/core";
 import type { Role } from "../model/api";
-import { amount } from "../model/format";
+import { amount, amounts } from "../model/format";
 
 /** One bar for each dimension that the quota names. */
 export function QuotaBars({ role }: { role: Role }) {
-  if (role.quota === null) return <Text c="dimmed">It has no quota of its own.</Text>;
+  if (role.quota === null) return <Text c="dimmed">It has no quota of its own, and consumes {amounts(role.consumed)}.</Text>;
   const dimensions = [...new Set([...Object.keys(role.quota.guarantee), ...Object.keys(role.quota.limit)])];
   return (
     <Stack gap="xs">
