@@ -137,6 +137,22 @@ impl Offer {
         self.assign(spec).is_ok()
     }
 
+    /// How often the task can be taken from what remains, up to `most`.
+    #[must_use]
+    pub fn room_for(&self, spec: &TaskSpec, most: u32) -> u32 {
+        let Ok((mut one, _)) = self.assign(spec) else { return 0 };
+        let (mut rest, mut room) = (self.rest.clone(), 0);
+        while room < most {
+            let Some(less) = rest.checked_sub(&one) else { break };
+            (rest, room) = (less, room + 1);
+            match assign(&rest, spec) {
+                Ok((next, _)) if spec.volumes.is_empty() => one = next,
+                _ => break,
+            }
+        }
+        room
+    }
+
     /// Takes a task's resources, ports assigned, under an id of the framework's own.
     ///
     /// # Errors
@@ -302,6 +318,22 @@ mod tests {
         assert_eq!(shortage.to_string(), "needs ports=2, has 1");
         assert_eq!(*offer.remaining(), "cpus=0.9;mem=32MiB;ports=[31002]".parse().unwrap());
         assert_eq!(offer.accept().launches().count(), 1);
+    }
+
+    #[test]
+    fn room_is_how_often_a_task_can_be_taken() {
+        let spec = TaskSpec::shell("true").port("http");
+        for (resources, most, expected) in [
+            ("cpus=1;mem=1GiB;ports=[31000-31002]", 9, 3),
+            ("cpus=1;mem=1GiB;ports=[31000-31009]", 2, 2),
+            ("cpus=0.25;mem=1GiB;ports=[31000-31009]", 9, 2),
+            ("cpus=1;mem=1GiB", 9, 0),
+        ] {
+            let mut offer = offer(resources);
+            let room = offer.room_for(&spec, most);
+            let taken = (0..most).filter(|number| offer.take(id(*number as usize), &spec).is_ok()).count();
+            assert_eq!((room, taken), (expected, expected as usize), "{resources}");
+        }
     }
 
     #[test]

@@ -48,13 +48,13 @@ fn instances<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateTable {
-    /// So many may be unhealthy meanwhile, or a share, rounded down: 1, and none of a single instance.
+    /// So many may be unhealthy meanwhile, or a share, rounded down: 1, and none of a single instance without volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<AmountField>,
     /// So many must stay healthy, or a share, rounded up. Either this or `max_unavailable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_healthy: Option<AmountField>,
-    /// So many more than `instances` may run meanwhile, or a share, rounded up: 1.
+    /// So many more than `instances` may run meanwhile, or a share, rounded up: 1, and none where there are volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_surge: Option<AmountField>,
     /// A new instance counts once it has been healthy for so long: 2 s.
@@ -123,8 +123,12 @@ impl AppFile {
     pub fn into_spec(self) -> Result<AppSpec, Invalid> {
         let task = self.task.into_spec(self.id.as_str()).map_err(|invalid| invalid.within("task"))?;
         let task = TaskSpec { role: self.role, ..task };
+        let default = match task.volumes.is_empty() {
+            true => UpdatePolicy::default(),
+            false => UpdatePolicy::one_after_the_other(),
+        };
         let spec = AppSpec {
-            update: self.update.into_policy().map_err(|invalid| invalid.within("update"))?,
+            update: self.update.into_policy(default).map_err(|invalid| invalid.within("update"))?,
             replace_unreachable_after: self.replace_unreachable_after.unwrap_or_default(),
             ..AppSpec::new(self.id, self.instances, task)
         };
@@ -134,16 +138,15 @@ impl AppFile {
 }
 
 impl UpdateTable {
-    fn into_policy(self) -> Result<UpdatePolicy, Invalid> {
+    fn into_policy(self, default: UpdatePolicy) -> Result<UpdatePolicy, Invalid> {
         let floor = match (self.max_unavailable, self.min_healthy) {
-            (None, None) => None,
+            (None, None) => default.floor,
             (Some(most), None) => Some(Floor::MaxUnavailable(most.0)),
             (None, Some(least)) => Some(Floor::MinHealthy(least.0)),
             (Some(_), Some(least)) => {
                 return Err(Invalid::new("min_healthy", least.0, "either it or `max_unavailable`, not both"));
             }
         };
-        let default = UpdatePolicy::default();
         let deadline = self.progress_deadline.unwrap_or(default.progress_deadline);
         let proof = self.min_healthy_time.unwrap_or(default.min_healthy_time);
         if deadline <= proof {
@@ -184,6 +187,20 @@ mod tests {
     fn the_example_is_an_app() {
         let spec = AppFile::parse(EXAMPLE, Format::Toml).unwrap().into_spec().unwrap();
         assert_eq!((spec.id.as_str(), spec.instances, spec.task.ports.len()), ("web", 3, 1));
+    }
+
+    #[test]
+    fn what_has_a_volume_is_one_and_stops_before_the_next_starts() {
+        let file = |head: &str| {
+            let volumes = "volumes = [{ id = \"data\", path = \"data\" }]";
+            let text = format!("id = \"db\"\n{head}\nrole = \"db\"\n[task]\nshell = \"true\"\n{volumes}\n");
+            AppFile::parse(&text, Format::Toml).unwrap().into_spec()
+        };
+        let spec = file("").unwrap();
+        assert_eq!((spec.update.min_healthy(1), spec.update.max_total(1)), (0, 1));
+        assert_eq!(spec.task.role.unwrap().as_str(), "db");
+        let refused = file("instances = 2").unwrap_err().to_string();
+        assert!(refused.contains("used by one task at a time"), "{refused}");
     }
 
     #[test]

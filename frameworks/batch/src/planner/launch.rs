@@ -50,28 +50,38 @@ impl Planner {
     }
 }
 
-/// Launches all tasks of the job that wait, if the offers that were made for them together have room for all.
+/// Launches all tasks of the job that wait, if the offers have room for all: those that were made for them together, or else
+/// classic ones.
 fn launch_gang(job: &mut Job, view: &View, offers: &mut Vec<Offer>, actions: &mut Actions) {
     let name = job.spec.id.as_str();
-    let is_its = |offer: &mut Offer| offer.demand().is_some_and(|d| d.gang.is_some() && d.shape == name);
-    let own: Vec<Offer> = offers.extract_if(.., is_its).collect();
+    let gangs = offers.iter().filter_map(|offer| offer.demand().filter(|demand| demand.shape == name)?.gang);
+    let gang = gangs.max();
+    let is_its = |offer: &Offer| match offer.demand() {
+        Some(demand) => demand.shape == name && demand.gang == gang,
+        None => gang.is_none(),
+    };
     let mut upcoming: VecDeque<TryId> = job.upcoming().collect();
-    let all: Vec<TryId> = upcoming.iter().cloned().collect();
+    let wanted = u32::try_from(upcoming.len()).unwrap_or(u32::MAX);
+    let room =
+        offers.iter().filter(|offer| is_its(offer)).map(|offer| offer.room_for(&job.spec.task, wanted));
+    if wanted == 0 || room.fold(0, u32::saturating_add) < wanted {
+        return; // what is not used is declined
+    }
+    let all = upcoming.clone();
     let mut accepts = Vec::new();
-    for mut offer in own {
-        let room = offer.demand().map_or(0, |demand| demand.count);
-        for _ in 0..room {
-            let Some(id) = upcoming.pop_front() else { break };
+    for mut offer in offers.extract_if(.., |offer| is_its(offer)) {
+        while let Some(id) = upcoming.pop_front() {
             let spec = spec_of(&id, &job.spec.task, job.spec.count);
-            if id.task_id().is_ok_and(|task_id| offer.take(task_id, &spec).is_err()) {
+            if !id.task_id().is_ok_and(|task_id| offer.take(task_id, &spec).is_ok()) {
                 upcoming.push_front(id);
                 break;
             }
         }
-        accepts.push(offer.accept());
+        if !offer.taken().is_empty() {
+            accepts.push(offer.accept());
+        }
     }
-    // What is not accepted is declined.
-    if upcoming.is_empty() && !accepts.is_empty() {
+    if upcoming.is_empty() {
         all.iter().for_each(|id| job.launched(id, view.now(), actions));
         actions.accept(Accept::together(accepts));
     }

@@ -82,7 +82,7 @@ impl Planner {
         if instances > MAX_INSTANCES {
             return Err(Invalid::new("instances", instances, format!("at most {MAX_INSTANCES}")).into());
         }
-        app.policy().check(instances)?;
+        AppSpec { instances, ..app.spec.clone() }.check()?;
         let mut after = app.clone();
         rescale(&mut after, instances, now);
         let mut actions = Actions::none();

@@ -156,6 +156,13 @@ impl Default for UpdatePolicy {
 }
 
 impl UpdatePolicy {
+    /// The old instance stops before the new one starts: for what both cannot have at a time, such as a volume.
+    #[must_use]
+    pub fn one_after_the_other() -> Self {
+        let floor = Some(Floor::MaxUnavailable(Amount::Count(1)));
+        Self { floor, max_surge: Amount::Count(0), ..Self::default() }
+    }
+
     /// So many of `instances` must stay healthy.
     #[must_use]
     pub fn min_healthy(&self, instances: u32) -> u32 {
@@ -234,6 +241,10 @@ impl AppSpec {
         }
         if let Some(label) = self.task.labels.keys().find(|label| label.starts_with(LABEL_PREFIX)) {
             return Err(Invalid::new("task.labels", label, "labels that do not begin with divvy."));
+        }
+        if self.instances > 1 && !self.task.volumes.is_empty() {
+            let expected = "at most 1 beside task.volumes, as a volume is used by one task at a time";
+            return Err(Invalid::new("instances", self.instances, expected));
         }
         self.update.check(self.instances)
     }
