@@ -100,7 +100,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Option<FrameworkAction>,
     },
-    /// List roles: their weights and shares, what they are promised, limited to, and consume.
+    /// List roles: weights, shares, and what they are promised, limited to and consume.
     #[command(after_help = "Example:\n  divvy roles")]
     Roles,
     /// Promise roles a part of the cluster, and limit them.
@@ -117,7 +117,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Option<WeightAction>,
     },
-    /// Say why something waits: what excludes how many agents, what comes nearest, what could be done.
+    /// Say why something waits.
+    ///
+    /// All agents, and what excludes how many of them, stage by stage; which comes nearest; what could be done.
     #[command(after_help = "Example:\n  divvy explain role eng\n  divvy explain demand batch train --watch")]
     Explain(Explain),
     /// List what frameworks want and have not been offered.
@@ -151,7 +153,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Option<VolumeAction>,
     },
-    /// Empty an agent: it gets no new tasks, frameworks are asked to move theirs, and at the deadline the rest is killed.
+    /// Empty an agent, before it is maintained or goes.
+    ///
+    /// It gets no new tasks, frameworks are asked to move theirs, and what is left at the deadline is killed.
     #[command(
         after_help = "Example:\n  divvy drain agent-2 --deadline 10m --wait\n  divvy reactivate agent-2"
     )]
@@ -168,7 +172,9 @@ pub(crate) enum Command {
         /// Which agent: its id or its hostname.
         agent: String,
     },
-    /// Plan when which agents are maintained: they are drained before, and offered again after.
+    /// Plan when which agents are maintained.
+    ///
+    /// They are drained before, and offered again after.
     #[command(after_help = "Example:\n  divvy maintenance set schedule.json\n  divvy maintenance get")]
     Maintenance {
         #[command(subcommand)]

@@ -9,6 +9,7 @@ use divvy_proto::amounts::{Amounts, PORTS};
 use divvy_proto::api::{self, AgentState};
 use divvy_proto::ids::OfferId;
 use divvy_proto::quota::{Quota, Weight};
+use divvy_proto::reservation::{Reserved, Volume};
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 
@@ -83,11 +84,23 @@ impl Kernel {
         paths.extend(policy.flat_map(RolePath::lineage));
         paths.extend(subscribed.keys().flat_map(|role| role.lineage()));
         paths.extend(self.allocator.roles_that_hold().flat_map(RolePath::lineage));
-        paths.extend(self.reservations().iter().flat_map(|reservation| reservation.role.lineage()));
+        paths.extend(self.owners().into_iter().flat_map(RolePath::lineage));
         paths
             .iter()
             .map(|path| self.show_role(path, subscribed.get(path).copied().unwrap_or_default()))
             .collect()
+    }
+
+    /// The roles that something is reserved for.
+    fn owners(&self) -> BTreeSet<&RolePath> {
+        let mut owners = BTreeSet::new();
+        for agent in self.agents.values() {
+            let holdings = &agent.owned.holdings;
+            let fixed = self.allocator.slot(agent.slot).total.reserved.iter();
+            owners.extend(holdings.reserved.iter().chain(fixed).filter_map(Reserved::owner));
+            owners.extend(holdings.volumes.values().filter_map(Volume::owner));
+        }
+        owners
     }
 
     /// One role, whether or not anybody has to do with it.
