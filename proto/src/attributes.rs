@@ -70,7 +70,7 @@ impl fmt::Display for AttributeValue {
 }
 
 /// Attributes by name. Every offer carries those of its agent, so a copy shares them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(from = "BTreeMap<String, AttributeValue>")]
 pub struct Attributes(Option<Arc<BTreeMap<String, AttributeValue>>>);
 

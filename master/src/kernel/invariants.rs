@@ -83,6 +83,15 @@ impl Kernel {
             add(&mut count.offered, &offer.grant.charge, || format!("offer {id}"))?;
             held.entry(offer.grant.client).or_default().add(&offer.grant.charge.total());
         }
+        // What is gathered for a gang counts as offered, and is in nobody's hands.
+        for (slot, client, charge) in self.allocator.gathered() {
+            let id = &self.allocator.slot(slot).id;
+            let Some((id, _)) = self.agents.get_key_value(id) else {
+                return Err(format!("something of {id} is gathered, which is not known"));
+            };
+            add(&mut counts.entry(id).or_default().offered, charge, || format!("a gang on {id}"))?;
+            held.entry(client).or_default().add(&charge.total());
+        }
         let in_hands: usize = self.frameworks.values().map(|framework| framework.offers.len()).sum();
         match in_hands == self.offers.len() {
             true => Ok(()),

@@ -160,6 +160,7 @@ impl Kernel {
         let (ping_interval, heartbeat) = (config.ping_interval.max(least), config.heartbeat.max(least));
         let config = Config { ping_interval, heartbeat, ..config };
         let mut allocator = Allocator::new();
+        allocator.set_patience(config.patience);
         for (role, weight) in &config.weights {
             allocator.set_weight(role, Weight::from_thousandths(*weight).unwrap_or_default());
         }

@@ -80,6 +80,12 @@ impl Charge {
         }
     }
 
+    /// The resources of each pool.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &Resources> + '_ {
+        let reserved = self.reserved.iter().map(|piece| &piece.resources);
+        [&self.unreserved, &self.revocable].into_iter().chain(reserved)
+    }
+
     pub(in crate::kernel) fn is_empty(&self) -> bool {
         self.unreserved.is_empty() && self.reserved.is_empty() && self.revocable.is_empty()
     }
@@ -105,15 +111,19 @@ impl Charge {
         sum.with_reserved(other.reserved.iter().cloned())
     }
 
-    /// This without `other`; `None` if some pool does not hold what is taken from it.
-    pub(in crate::kernel) fn checked_sub(&self, other: &Self) -> Option<Self> {
+    /// Whether `other` could be taken from this, pool by pool.
+    pub(super) fn contains(&self, other: &Self) -> bool {
         let is_there = |piece: &Reserved| {
             self.under(&piece.stack).is_some_and(|mine| mine.contains(&piece.resources))
         };
-        let is_whole = self.unreserved.contains(&other.unreserved)
+        self.unreserved.contains(&other.unreserved)
             && self.revocable.contains(&other.revocable)
-            && other.reserved.iter().all(is_there);
-        is_whole.then(|| self.saturating_sub(other))
+            && other.reserved.iter().all(is_there)
+    }
+
+    /// This without `other`; `None` if some pool does not hold what is taken from it.
+    pub(in crate::kernel) fn checked_sub(&self, other: &Self) -> Option<Self> {
+        self.contains(other).then(|| self.saturating_sub(other))
     }
 
     /// This without `other`, pool by pool, as far as there is any.

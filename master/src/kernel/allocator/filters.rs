@@ -58,6 +58,22 @@ impl Filters {
         })
     }
 
+    /// Until when it has.
+    pub(super) fn until(
+        &self,
+        client: ClientIx,
+        agent: AgentIx,
+        available: &Resources,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let (place, spot) = Spot::of(agent);
+        let page = self.page(client, place)?;
+        let blocks = page.at(spot).filter(|group| {
+            group.until > now && self.refused.get(group.refused).contains(available)
+        });
+        blocks.map(|group| group.until).max()
+    }
+
     pub(super) fn add(&mut self, client: ClientIx, agent: AgentIx, refused: Resources, until: Timestamp) {
         let (place, spot) = Spot::of(agent);
         if self.clients.len() <= client.0 {

@@ -40,7 +40,7 @@ impl Room {
 
     /// The largest fraction of any dimension of `total`, in fixed point: two of them compare as the fractions do, down to
     /// 2^-32.
-    fn dominant_of(&self, total: &Self) -> u64 {
+    pub(super) fn dominant_of(&self, total: &Self) -> u64 {
         let wide = |amount: i64| u128::try_from(amount).unwrap_or_default();
         let parts = self.0.iter().zip(&total.0).map(|(part, whole)| (wide(*part), wide(*whole)));
         let fractions = parts.filter(|(_, whole)| *whole > 0).map(|(part, whole)| (part << 32) / whole);
@@ -94,6 +94,12 @@ impl Index {
             self.set_leaf(agent, Room::ABSENT);
             self.totals[agent.0] = Room::default();
         }
+    }
+
+    /// How much of what the agent has is free: the largest fraction of any dimension, in fixed point.
+    pub(in crate::kernel) fn free_part(&self, agent: AgentIx) -> u64 {
+        let free = self.nodes.get(self.leaves() + agent.0);
+        free.zip(self.totals.get(agent.0)).map_or(0, |(free, total)| free.dominant_of(total))
     }
 
     fn set_leaf(&mut self, agent: AgentIx, free: Room) {

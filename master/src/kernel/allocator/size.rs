@@ -7,9 +7,9 @@ use divvy_proto::quantity;
 use divvy_proto::resources::{Dimension, Resources};
 
 /// The well-known scalars, and ports by number.
-const KNOWN: usize = 5;
+pub(super) const KNOWN: usize = 5;
 const PORT_COUNT: usize = 4;
-const NAMES: [&str; KNOWN] = ["cpus", "mem", "disk", "gpus", PORTS];
+pub(super) const NAMES: [&str; KNOWN] = ["cpus", "mem", "disk", "gpus", PORTS];
 
 /// An amount of every dimension; what is not named is zero. Wider than a quantity, so that no sum overflows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +115,11 @@ impl Size {
         for (name, amount) in &other.custom {
             self.set(name, self.get(name) - amount);
         }
+    }
+
+    /// So many times this much.
+    pub(super) fn times(&self, times: u32) -> Self {
+        self.zip(self, |amount, _| amount * i128::from(times))
     }
 
     /// Dimension by dimension, the result of `f`.

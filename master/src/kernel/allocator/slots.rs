@@ -6,9 +6,12 @@ use divvy_proto::attributes::Attributes;
 use divvy_proto::ids::{AgentId, Hostname};
 use divvy_proto::predicate::AgentFacts;
 use divvy_proto::quantity::Bytes;
+use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 
+use super::ClientIx;
 use super::charge::Charge;
+use super::classes::ClassIx;
 use super::share::Quantities;
 
 /// What is known of an agent when a constraint is asked.
@@ -36,11 +39,17 @@ pub(in crate::kernel) struct Slot {
     pub(super) active: bool,
     /// It is part of what shares are shares of.
     pub(super) counted: bool,
+    /// Agents with the same attributes.
+    pub(super) class: ClassIx,
+    /// Who has something there: how many tasks, classic offers, and offered units of demand.
+    pub(super) holders: Vec<(ClientIx, u32)>,
 }
 
 impl Slot {
     pub(super) fn new(id: AgentId, facts: Facts) -> Self {
         Self {
+            class: ClassIx::default(),
+            holders: Vec::new(),
             id,
             facts,
             total: Charge::new(),
@@ -60,6 +69,38 @@ impl Slot {
     /// Its resources may be offered.
     pub(in crate::kernel) fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// A client has so many things more there.
+    pub(super) fn note_held(&mut self, client: ClientIx, more: u32) {
+        match self.holders.iter_mut().find(|(holder, _)| *holder == client) {
+            Some((_, count)) => *count += more,
+            None => self.holders.push((client, more)),
+        }
+    }
+
+    pub(super) fn note_released(&mut self, client: ClientIx, less: u32) {
+        if let Some(at) = self.holders.iter().position(|(holder, _)| *holder == client)
+            && let Some((_, count)) = self.holders.get_mut(at)
+        {
+            *count = count.saturating_sub(less);
+            if *count == 0 {
+                self.holders.swap_remove(at);
+            }
+        }
+    }
+
+    /// The disk of its volumes.
+    fn volumes(&self) -> impl Iterator<Item = Resources> + '_ {
+        self.volumes.iter().map(|(_, size)| Resources::new().with_disk(*size))
+    }
+
+    /// What is set aside on it, and for whom, volumes included.
+    pub(super) fn owned(&self) -> Vec<(RolePath, Resources)> {
+        let reserved = self.total.reserved.iter();
+        let reserved = reserved.filter_map(|piece| Some((piece.owner()?.clone(), piece.resources.clone())));
+        let owners = self.volumes.iter().map(|(role, _)| role.clone());
+        reserved.chain(owners.zip(self.volumes())).collect()
     }
 
     pub(super) fn settle(&mut self) {
@@ -95,16 +136,18 @@ pub(in crate::kernel) struct Sums {
 
 impl Sums {
     pub(super) fn add(&mut self, slot: &Slot) {
-        self.declared.add(&slot.total.total());
-        self.used.add(&slot.used.total());
-        self.offered.add(&slot.offered.total());
-        self.available.add(&slot.available.total());
+        slot.total.pools().for_each(|pool| self.declared.add(pool));
+        slot.volumes().for_each(|volume| self.declared.add(&volume));
+        slot.used.pools().for_each(|pool| self.used.add(pool));
+        slot.offered.pools().for_each(|pool| self.offered.add(pool));
+        slot.available.pools().for_each(|pool| self.available.add(pool));
     }
 
     pub(super) fn sub(&mut self, slot: &Slot) {
-        self.declared.sub(&slot.total.total());
-        self.used.sub(&slot.used.total());
-        self.offered.sub(&slot.offered.total());
-        self.available.sub(&slot.available.total());
+        slot.total.pools().for_each(|pool| self.declared.sub(pool));
+        slot.volumes().for_each(|volume| self.declared.sub(&volume));
+        slot.used.pools().for_each(|pool| self.used.sub(pool));
+        slot.offered.pools().for_each(|pool| self.offered.sub(pool));
+        slot.available.pools().for_each(|pool| self.available.sub(pool));
     }
 }
