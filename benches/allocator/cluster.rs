@@ -115,6 +115,15 @@ impl Cluster {
         Ok(spent)
     }
 
+    /// What those who watch are told of all that has changed since they were told last: apart from the turns, and rarely.
+    pub fn tell_changes(&mut self) -> Result<Spent> {
+        let begun = Spent::begin();
+        self.kernel.tell_changes(self.now, &mut self.effects);
+        let spent = begun.end();
+        self.absorb()?;
+        Ok(spent)
+    }
+
     /// One turn with one input that needs no store, and how long it took on the clock: without the other clocks' own cost.
     pub fn event(&mut self, input: Input) -> Result<Duration> {
         let begun = Instant::now();

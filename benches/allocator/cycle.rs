@@ -60,13 +60,15 @@ fn rounds(
     repetitions: usize,
     [back, out]: [&str; 2],
 ) -> Result<()> {
-    let (mut returned, mut allocated, mut items) = (Vec::new(), Vec::new(), 0);
+    let (mut returned, mut allocated, mut told, mut items) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    cluster.tell_changes()?;
     for _ in 0..repetitions {
         let (declines, count) = cluster.decline_all(refuse)?;
         if count > 0 {
             items = count;
             returned.push(cluster.feed(declines)?);
             allocated.push(cluster.end_turn()?);
+            told.push(cluster.tell_changes()?);
         }
     }
     book.record(scenario, size, back, items, &returned);
@@ -76,6 +78,7 @@ fn rounds(
         let both: Vec<Spent> = returned.into_iter().zip(allocated).map(|(back, out)| back + out).collect();
         book.record(scenario, size, "whole cycle: recover and allocate", items, &both);
         book.against(floor::offers(items, size.frameworks));
+        book.record(scenario, size, "and show those who watch what changed", items, &told);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! The scenarios are those of Apache Mesos's allocator benchmarks; what it needs, on another machine of the same kind, stands
 //! beside. The floor is measured here, in the same run. `cargo bench --bench allocator`, with `-- --quick`, with
-//! `-- --only NAME` or `-- --up-to AGENTS` for a part of it, or with `-- --compare FILE.json` to see it beside earlier figures.
+//! `-- --only NAME`, `--agents MOST` or `--frameworks MOST` for a part of it, or with `-- --compare FILE.json` to see it beside earlier figures.
 
 #![allow(unreachable_pub, missing_docs, reason = "a bench's modules are its own")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -14,6 +14,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod cycle;
+mod explain;
 mod figures;
 mod floor;
 mod latency;
@@ -85,6 +86,11 @@ fn measure(book: &mut Book, mode: Mode) -> Result<()> {
         many::with_demand(book, mode.pick(1, 20))?;
         many::classic(book, mode.pick(1, 20))?;
     }
+    if is_wanted("Explain") {
+        for (agents, _) in sizes(mode, &[1]) {
+            explain::measure(book, size(agents, 2, 1), mode.pick(20, 2))?;
+        }
+    }
     if is_wanted("Upstream") {
         upstream(book, mode)?;
     }
@@ -94,21 +100,27 @@ fn measure(book: &mut Book, mode: Mode) -> Result<()> {
 /// Numbers of agents, each with these numbers of frameworks.
 fn sizes(mode: Mode, frameworks: &[usize]) -> Vec<(usize, usize)> {
     let mut agents = mode.pick(vec![1000, 10_000, 50_000, 100_000], vec![20]);
-    let most = option("--up-to").and_then(|most| most.parse().ok()).unwrap_or(usize::MAX);
-    agents.retain(|agents| *agents <= most);
-    let least = |frameworks: usize| mode.pick(frameworks, frameworks.min(5));
-    agents.iter().flat_map(|agents| frameworks.iter().map(move |f| (*agents, least(*f)))).collect()
+    agents.retain(|agents| *agents <= most("--agents"));
+    let frameworks = frameworks.iter().filter(|frameworks| **frameworks <= most("--frameworks"));
+    let frameworks: Vec<usize> = frameworks.map(|all| mode.pick(*all, (*all).min(5))).collect();
+    agents.iter().flat_map(|agents| frameworks.iter().map(move |f| (*agents, *f))).collect()
+}
+
+/// A limit from the command line.
+fn most(name: &str) -> usize {
+    option(name).and_then(|most| most.parse().ok()).unwrap_or(usize::MAX)
 }
 
 fn cycles(book: &mut Book, mode: Mode) -> Result<()> {
     let repetitions = mode.pick(5, 2);
     let shapes =
         mode.pick(vec![(1, 1), (100, 1), (100, 100), (1000, 100), (1000, 1000)], vec![(1, 1), (6, 3)]);
+    let few = |frameworks: &usize| *frameworks <= most("--frameworks");
     for (agents, _) in sizes(mode, &[1]) {
-        for (frameworks, roles) in &shapes {
+        for (frameworks, roles) in shapes.iter().filter(|(frameworks, _)| few(frameworks)) {
             cycle::measure(book, size(agents, *frameworks, *roles), Roles::Flat, repetitions)?;
         }
-        if let Some((frameworks, roles)) = shapes.get(1 + mode.pick(2, 0)) {
+        if let Some((frameworks, roles)) = shapes.get(1 + mode.pick(2, 0)).filter(|(all, _)| few(all)) {
             cycle::measure(book, size(agents, *frameworks, *roles), Roles::Nested, repetitions)?;
         }
     }

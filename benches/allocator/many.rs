@@ -13,6 +13,9 @@ use crate::cluster::Cluster;
 use crate::figures::{Book, Size, Spent, micros, size};
 use crate::{resources, tasks};
 
+/// How long frameworks take to answer. There is no interval between allocations: the next one follows at once.
+const ANSWER: Duration = Duration::from_millis(10);
+
 /// One kind of framework.
 struct Kind {
     count: usize,
@@ -115,7 +118,7 @@ impl Run {
             }
         }
         self.spent.push(self.cluster.turn(calls)?);
-        self.cluster.now = self.cluster.now + Duration::from_secs(1);
+        self.cluster.now = self.cluster.now + ANSWER;
         Ok(())
     }
 }

@@ -10,8 +10,15 @@ use smallvec::SmallVec;
 use crate::error::Invalid;
 
 /// A set of numbers as sorted, disjoint, coalesced, inclusive ranges. Union, subtraction and intersection are exact.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct RangeSet(SmallVec<[(u32, u32); 2]>);
+
+/// In one go: the derived one would clone range by range.
+impl Clone for RangeSet {
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 /// Most ranges that text or a message may bring: as many single ports as there can be.
 pub const MAX_RANGES: usize = 32_768;

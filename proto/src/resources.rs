@@ -53,11 +53,19 @@ type Name = Arc<str>;
 
 /// An amount of everything, never negative. The well-known scalars are a dense array, so that adding and comparing are a
 /// few machine instructions; custom scalars (rare) are a short list sorted by name, without zeroes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     scalars: [i64; 4],
     custom: SmallVec<[(Name, i64); 1]>,
     ports: RangeSet,
+}
+
+/// Mostly a copy of a few words: allocations are made of little else.
+impl Clone for Resources {
+    fn clone(&self) -> Self {
+        let custom = if self.custom.is_empty() { SmallVec::new_const() } else { self.custom.clone() };
+        Self { scalars: self.scalars, custom, ports: self.ports.clone() }
+    }
 }
 
 /// What could not be taken because it was not there: which dimension, how much was wanted, how much there was.
@@ -258,7 +266,9 @@ impl Resources {
         for (name, amount) in &other.custom {
             rest.set_custom(name.clone(), (self.custom_amount(name) - amount).max(0));
         }
-        rest.ports = self.ports.difference(&other.ports);
+        if !other.ports.is_empty() && !self.ports.is_empty() {
+            rest.ports = self.ports.difference(&other.ports);
+        }
         rest
     }
 

@@ -219,7 +219,7 @@ impl Kernel {
         agent.link = Some(link);
         agent.silent_since = None;
         agent.marking = false;
-        agent.held_back = false;
+        self.tally.hold_back(std::mem::take(&mut agent.held_back), false);
         self.links.insert(link, Peer::Agent(id.clone()));
         let (epoch, ping_interval) = (self.config.epoch, self.config.ping_interval);
         let message = MasterMessage::Registered { agent_id: id.clone(), epoch, ping_interval };

@@ -10,6 +10,8 @@ use divvy_proto::ids::{AgentId, FrameworkId};
 use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
+use super::frameworks::Framework;
+use super::tally::Tally;
 use super::{Effect, Effects, Kernel, TaskKey};
 
 /// Things that have changed, in any order, some of them several times.
@@ -53,6 +55,8 @@ impl<T: Ord + Clone> Touched<T> {
 pub(super) struct Changes {
     agents: Touched<AgentId>,
     frameworks: Touched<FrameworkId>,
+    /// Those that have changed in this turn.
+    uncounted: Touched<FrameworkId>,
     tasks: Touched<TaskKey>,
     /// Those whose policy is different.
     roles: BTreeSet<RolePath>,
@@ -65,14 +69,21 @@ impl Changes {
         self.agents.note(id);
     }
 
+    /// What a framework holds.
+    pub(super) fn holder(&mut self, id: &FrameworkId) {
+        self.frameworks.note(id);
+    }
+
+    /// What a framework is.
     pub(super) fn framework(&mut self, id: &FrameworkId) {
         self.frameworks.note(id);
+        self.uncounted.note(id);
     }
 
     /// A task, and with it what its framework holds.
     pub(super) fn task(&mut self, key: &TaskKey) {
         self.tasks.note(key);
-        self.framework(&key.0);
+        self.holder(&key.0);
     }
 
     pub(super) fn role(&mut self, role: &RolePath) {
@@ -93,6 +104,28 @@ impl Changes {
 }
 
 impl Kernel {
+    /// Counts the frameworks that have changed in this turn as what they are now.
+    pub(super) fn count_frameworks(&mut self) {
+        for id in self.changes.uncounted.take() {
+            self.tally.framework(&id, self.frameworks.get(&id).map(Framework::state));
+        }
+    }
+
+    /// The tally as it will be at the end of the turn.
+    pub(super) fn settled_tally(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        for id in &self.changes.uncounted.all {
+            tally.framework(id, self.frameworks.get(id).map(Framework::state));
+        }
+        tally
+    }
+
+    /// Whether there is anything to tell those who watch.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// Pushes what those who watch should be told: each object that has changed since they were last told, as it is now, and
     /// the totals; nothing if nothing changed. Does not change what the kernel does; whoever has nobody who watches may leave
     /// it out.
@@ -105,7 +138,8 @@ impl Kernel {
         let tasks = self.changes.tasks.take();
         let roles = std::mem::take(&mut self.changes.roles);
         self.changes.status = false;
-        let agents = agents.iter().filter_map(|id| self.agent(id)).map(|agent| Change::Agent(Box::new(agent)));
+        let agents =
+            agents.iter().filter_map(|id| self.agent(id)).map(|agent| Change::Agent(Box::new(agent)));
         let frameworks = frameworks.iter().filter_map(|id| self.framework(id)).map(Change::Framework);
         let tasks = tasks.iter().map(|(framework_id, id)| match self.task(framework_id, id) {
             Some(task) => Change::Task(task),

@@ -73,6 +73,7 @@ impl Kernel {
         let Some(agent) = self.agents.remove(id) else { return };
         self.timers.cancel(&Timer::Agent(id.clone()));
         self.tally.agent(Some(agent.standing), None);
+        self.tally.hold_back(agent.held_back, false);
         self.too_small.remove(id);
         self.allocator.remove_agent(agent.slot);
         self.changes.agent(id);

@@ -125,17 +125,22 @@ impl Kernel {
 
     fn check_tally(&self) -> Result<(), String> {
         let mut recount = Tally::default();
-        self.agents.values().for_each(|agent| recount.agent(None, Some(agent.standing)));
+        for agent in self.agents.values() {
+            recount.agent(None, Some(agent.standing));
+            recount.hold_back(false, agent.held_back);
+        }
         for (id, framework) in &self.frameworks {
+            recount.framework(id, Some(framework.state()));
             let listed = framework.tasks.values().chain(framework.ended.values());
             listed.for_each(|task| recount.task(None, Some(task.status.state)));
             if framework.live != framework.tasks.values().filter(|task| task.is_live()).count() {
                 return Err(format!("{id}: its tasks that have not ended are miscounted"));
             }
         }
-        match recount == self.tally {
+        let tally = self.settled_tally();
+        match recount == tally {
             true => Ok(()),
-            false => Err(format!("the tally is {:?}, a recount {recount:?}", self.tally)),
+            false => Err(format!("the tally is {tally:?}, a recount {recount:?}")),
         }
     }
 

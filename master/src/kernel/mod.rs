@@ -115,7 +115,8 @@ pub struct Kernel {
     started: Option<Timestamp>,
     agents: BTreeMap<AgentId, Agent>,
     frameworks: BTreeMap<FrameworkId, Framework>,
-    offers: BTreeMap<OfferId, Offer>,
+    /// In boxes: they are large, and come and go at all ends of the map.
+    offers: BTreeMap<OfferId, Box<Offer>>,
     expiries: Expiries,
     links: BTreeMap<LinkId, Peer>,
     allocator: Allocator,
@@ -219,6 +220,7 @@ impl Kernel {
         self.empty_agents(now, effects);
         self.tell_inverse_offers(effects);
         self.tell_decisions(effects);
+        self.count_frameworks();
         debug_assert_eq!(self.check_invariants(), Ok(()));
     }
 

@@ -9,7 +9,7 @@ use divvy_proto::scheduler::{DEFAULT_REFUSE, Event, Filters, OfferInfo};
 use divvy_proto::time::Timestamp;
 use smallvec::SmallVec;
 
-use super::allocator::{ClientIx, Grant};
+use super::allocator::{AgentIx, ClientIx, Grant};
 use super::{Effects, Kernel};
 
 /// Longest that a filter lasts (Mesos: 365 days).
@@ -43,7 +43,7 @@ impl Expiries {
     }
 
     /// An offer has ended. The first in the queue is always outstanding, and at least about half of all are.
-    fn ended(&mut self, id: OfferId, outstanding: &BTreeMap<OfferId, Offer>) {
+    fn ended(&mut self, id: OfferId, outstanding: &BTreeMap<OfferId, Box<Offer>>) {
         if self.0.front().is_some_and(|(_, first)| *first == id) {
             while self.0.pop_front_if(|(_, first)| !outstanding.contains_key(first)).is_some() {}
         }
@@ -100,13 +100,13 @@ impl Kernel {
         self.made.offers = self.made.offers.wrapping_add(1);
         let id = OfferId(u64::from(self.config.epoch.0) << 32 | u64::from(self.made.offers));
         let expires = now + self.config.offer_timeout;
+        self.remember_grant(now, &framework, &role, &agent_id, &grant);
 
-        let has_volumes = self.agents.get(&agent_id)?.owned.has_volumes();
-        let volumes = if has_volumes { self.volumes_for(&agent_id, &role) } else { Vec::new() };
+        self.frameworks.get_mut(&framework)?.offers.insert(id);
         let agent = self.agents.get_mut(&agent_id)?;
         agent.offers.insert(id);
-        self.frameworks.get_mut(&framework)?.offers.insert(id);
-        let info = OfferInfo {
+        let has_volumes = agent.owned.has_volumes();
+        let mut info = OfferInfo {
             id,
             agent_id: agent_id.clone(),
             hostname: agent.info.hostname.clone(),
@@ -114,34 +114,30 @@ impl Kernel {
             role: role.clone(),
             resources: grant.charge.total(),
             reserved: grant.charge.reserved.clone(),
-            volumes,
+            volumes: Vec::new(),
             revocable: grant.charge.is_revocable(),
             unavailable: agent.upkeep.unavailable(),
             demand: grant.demand.clone(),
         };
+        if has_volumes {
+            info.volumes = self.volumes_for(&agent_id, &role);
+        }
         self.changes.agent(&agent_id);
-        self.changes.framework(&framework);
+        self.changes.holder(&framework);
         self.expiries.0.push_back((expires, id));
-        let offer = Offer {
-            framework: framework.clone(),
-            role,
-            agent: agent_id,
-            grant,
-            since: now,
-            expires,
-        };
-        self.offers.insert(id, offer);
+        let offer = Offer { framework: framework.clone(), role, agent: agent_id, grant, since: now, expires };
+        self.offers.insert(id, Box::new(offer));
         Some((framework, info))
     }
 
     /// Takes an offer out of the tables: all of it is free. Of what was demanded, so many are about to be launched.
-    pub(super) fn take_offer(&mut self, id: OfferId, launched: u32) -> Option<Offer> {
+    pub(super) fn take_offer(&mut self, id: OfferId, launched: u32) -> Option<Box<Offer>> {
         let offer = self.offers.remove(&id)?;
         self.expiries.ended(id, &self.offers);
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.remove(&id);
         }
-        self.changes.framework(&offer.framework);
+        self.changes.holder(&offer.framework);
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
             agent.offers.remove(id);
             self.allocator.end_offer(&offer.grant, launched);
@@ -153,7 +149,8 @@ impl Kernel {
     /// Returns an offer, not to be seen again for a while.
     pub(super) fn decline_offer(&mut self, now: Timestamp, id: OfferId, filters: Filters) {
         if let Some(offer) = self.take_offer(id, 0) {
-            self.refuse(now, &offer.agent, offer.grant.client, offer.grant.charge.total(), filters);
+            let Grant { agent, client, charge, .. } = offer.grant;
+            self.refuse_on(now, agent, client, charge.total(), filters);
         }
     }
 
@@ -165,11 +162,22 @@ impl Kernel {
         refused: Resources,
         filters: Filters,
     ) {
-        if let Some(agent) = self.agents.get(agent)
-            && !filters.refuse.is_zero()
-        {
+        if let Some(agent) = self.agents.get(agent).map(|agent| agent.slot) {
+            self.refuse_on(now, agent, client, refused, filters);
+        }
+    }
+
+    fn refuse_on(
+        &mut self,
+        now: Timestamp,
+        agent: AgentIx,
+        client: ClientIx,
+        refused: Resources,
+        filters: Filters,
+    ) {
+        if !filters.refuse.is_zero() {
             let until = now + filters.refuse.min(LONGEST_REFUSAL);
-            self.allocator.refuse(agent.slot, client, refused, until);
+            self.allocator.refuse(agent, client, refused, until);
         }
     }
 

@@ -32,6 +32,7 @@ impl Kernel {
         if let Some(agent) = self.agents.get_mut(id) {
             agent.silent_since = None;
             if std::mem::take(&mut agent.held_back) {
+                self.tally.hold_back(true, false);
                 self.changes.status();
             }
             if agent.standing == AgentState::Suspected && agent.link.is_some() {
@@ -89,6 +90,7 @@ impl Kernel {
         let is_held_back = self.breaker_holds(id);
         let Some(agent) = self.agents.get_mut(id) else { return };
         if agent.held_back != is_held_back {
+            self.tally.hold_back(agent.held_back, is_held_back);
             agent.held_back = is_held_back;
             self.changes.status();
         }
@@ -161,7 +163,7 @@ impl Kernel {
 
     /// What an operator should know about silence now.
     pub(super) fn breaker_warning(&self) -> Option<String> {
-        let count = self.agents.values().filter(|agent| agent.held_back).count();
+        let count = self.tally.held_back;
         (count > 0).then(|| {
             format!(
                 "{count} agents are silent together; the fault may be the master's or the network's, so none of them is \

@@ -19,15 +19,13 @@ impl Kernel {
     /// The cluster's totals. `leader` is empty: the kernel does not know its own address.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> api::Status {
-        let mut frameworks = BTreeMap::new();
-        self.frameworks.values().for_each(|f| *frameworks.entry(f.state()).or_default() += 1);
         api::Status {
             leader: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.config.epoch.0,
             uptime: self.started.map_or(0, |started| now.since(started).as_secs()),
             agents: self.tally.agents.clone(),
-            frameworks,
+            frameworks: self.tally.frameworks.clone(),
             tasks: self.tally.tasks.clone(),
             resources: self.cluster_use(),
             warnings: self.breaker_warning().into_iter().chain(self.reservation_warnings()).collect(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use divvy_proto::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -135,6 +136,7 @@ fn govern(
         clock,
         requests,
         changes: Changes::new(epoch, config.watch_queue),
+        told: Timestamp::default(),
         metrics: api.metrics.clone(),
         address: Arc::clone(&api.address),
         commits,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use divvy_proto::api::Change;
 use divvy_proto::scheduler::{Event, Outcome, Refusal, StreamError};
@@ -22,12 +22,18 @@ use crate::kernel::{Effect, Input, Kernel, LinkId, OperatorRequest, RequestId};
 /// So many requests are taken into one turn at most, so that a flood cannot keep effects from leaving.
 const LARGEST_TURN: usize = 4096;
 
+/// While nobody watches, changes are told no more often than this: whoever comes back later finds them, and busy masters do
+/// not draw each state of each task for nobody.
+const UNWATCHED: Duration = Duration::from_secs(1);
+
 /// The kernel and all that its effects need.
 pub(super) struct Turns {
     pub(super) kernel: Kernel,
     pub(super) clock: Clock,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) changes: Changes,
+    /// When those who watch were last told.
+    pub(super) told: Timestamp,
     pub(super) metrics: Metrics,
     /// Where this master is reached.
     pub(super) address: Arc<str>,
@@ -72,7 +78,7 @@ impl Turns {
     pub(super) async fn run(mut self) -> Result<(), CommitError> {
         let mut requests = Vec::new();
         loop {
-            let due = due(self.clock, self.kernel.next_deadline());
+            let due = due(self.clock, self.next_deadline());
             let committed = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
@@ -96,6 +102,12 @@ impl Turns {
         }
     }
 
+    /// When something is to be done if nothing happens before.
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let tell = self.kernel.has_changes().then(|| self.told + UNWATCHED);
+        self.kernel.next_deadline().into_iter().chain(tell).min()
+    }
+
     fn turn(&mut self, committed: Vec<Commit>, requests: impl Iterator<Item = Request>) {
         let mut turn = Turn::default();
         for commit in committed {
@@ -116,7 +128,10 @@ impl Turns {
             self.carry_out(effect);
         }
         let now = self.clock.now();
-        self.kernel.tell_changes(now, &mut turn.effects);
+        if self.changes.readers() > 0 || !turn.queries.is_empty() || now >= self.told + UNWATCHED {
+            self.told = now;
+            self.kernel.tell_changes(now, &mut turn.effects);
+        }
         for effect in turn.effects {
             self.carry_out(effect);
         }
