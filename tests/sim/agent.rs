@@ -93,8 +93,12 @@ impl AgentNode {
         self.disk_agent.as_ref().map(|agent| &agent.agent_id)
     }
 
-    fn write(&mut self, write: &DiskWrite) {
+    fn write(&mut self, plant: Plant, write: &DiskWrite) {
         match write.clone() {
+            DiskWrite::Record(_, Record::Task(mut task)) if plant == Plant::NoAllocations => {
+                task.allocation = Default::default();
+                self.disk.insert(task.container.clone(), task);
+            }
             DiskWrite::Record(_, Record::Agent(agent)) => self.disk_agent = Some(agent),
             DiskWrite::Record(_, Record::Task(task)) => {
                 self.disk.insert(task.container.clone(), task);
@@ -198,7 +202,7 @@ impl World {
         let is_ours = |h: &Happening| matches!(h, Happening::AgentWritten { agent, life: of, .. } if *agent == index && *of == life);
         for written in self.writes_cut_short(is_ours) {
             if let Happening::AgentWritten { write, .. } = written {
-                self.agents[index].write(&write);
+                self.agents[index].write(self.plant, &write);
             }
         }
         let node = &mut self.agents[index];
@@ -363,7 +367,7 @@ impl World {
     }
 
     pub fn agent_written(&mut self, index: usize, write: DiskWrite) -> Result<(), String> {
-        self.agents[index].write(&write);
+        self.agents[index].write(self.plant, &write);
         match write {
             DiskWrite::Record(token, _) if self.plant != Plant::LyingDisk => {
                 self.agent_input(index, Input::Checkpointed(token))

@@ -16,8 +16,8 @@ use std::time::Duration;
 use divvy_proto::demand::Preference;
 use divvy_proto::ids::VolumeId;
 use divvy_proto::quantity::{Bytes, Cpus};
-use divvy_proto::resources::Resources;
 use divvy_proto::reservation::VolumeMount;
+use divvy_proto::resources::Resources;
 use divvy_proto::time::Timestamp;
 use divvy_sdk::{Accept, Actions, Offer, Scheduler, Task, TaskId, TaskSpec, View};
 
@@ -132,7 +132,8 @@ impl Crowd {
             shapes.iter().map(|(spec, wanted, _)| lacking(view, &spec.name, *wanted)).collect();
         let mut actions = Actions { refuse: Some(seconds(1 + self.choice(6, 8))), ..Actions::none() };
         for mut offer in offers {
-            let Some((name, count)) = offer.demand().map(|demand| (demand.shape.clone(), demand.count)) else {
+            let Some((name, count)) = offer.demand().map(|demand| (demand.shape.clone(), demand.count))
+            else {
                 continue;
             };
             let Some(at) = shapes.iter().position(|(spec, ..)| spec.name == name) else { continue };
@@ -272,7 +273,8 @@ fn tidy_up(offer: &mut Offer) -> Result<(), divvy_proto::resources::Shortage> {
         offer.destroy(&volume.id)?;
     }
     for piece in offer.reserved().to_vec() {
-        let own = piece.stack.last().is_some_and(|innermost| !innermost.fixed && innermost.role == *offer.role());
+        let own =
+            piece.stack.last().is_some_and(|innermost| !innermost.fixed && innermost.role == *offer.role());
         if own {
             offer.unreserve(&piece.resources, &piece.stack)?;
         }

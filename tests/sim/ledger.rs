@@ -2,18 +2,20 @@
 //! what the kernel believes later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use divvy_master::kernel::{Effect, Input};
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::amounts::Amounts;
-use divvy_proto::api::AgentState;
-use divvy_proto::ids::{AgentId, FrameworkId, TaskId, UpdateId};
+use divvy_proto::demand::Demand;
+use divvy_proto::ids::{FrameworkId, TaskId, UpdateId};
 use divvy_proto::reservation::Allocation;
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::{CallBody, Operation};
+use divvy_proto::scheduler::{CallBody, Event, Operation};
 use divvy_proto::task::TaskStatus;
 
+use crate::room::{Census, amount};
 use crate::wire::Peer;
 use crate::world::{Plant, World};
 
@@ -107,12 +109,24 @@ impl World {
     pub fn watched(&mut self, input: Input) -> Result<Vec<Effect>, String> {
         let shown = self.master.shown(self.now);
         let Some(kernel) = &mut self.master.kernel else { return Ok(Vec::new()) };
-        let wanted = wanted(&input);
+        let (wanted, is_tick) = (wanted(&input), input == Input::Tick);
         let mut effects = Vec::new();
-        kernel.handle(shown, input, &mut effects);
-        if let (Plant::HalfAGang, Some((true, _))) = (self.plant, &wanted) {
-            let last = effects.iter().rposition(|effect| launch(effect).is_some());
-            last.map(|at| effects.remove(at));
+        kernel.handle(shown, falsified(self.plant, input), &mut effects);
+        match (self.plant, &wanted) {
+            (Plant::HalfAGang, Some((true, _))) => {
+                let last = effects.iter().rposition(|effect| launch(effect).is_some());
+                last.map(|at| effects.remove(at));
+            }
+            (Plant::NoForce, _) if is_tick => {
+                let is_kill = |effect: &Effect| {
+                    matches!(effect, Effect::ToAgent { message: MasterMessage::Kill { .. }, .. })
+                };
+                effects.retain(|effect| !is_kill(effect));
+            }
+            (Plant::DeafToRescinds, _) => effects.retain(|effect| {
+                !matches!(effect, Effect::ToFramework { event: Event::RescindInverse(_), .. })
+            }),
+            _ => {}
         }
         self.check_launches_of(wanted, &effects)?;
         Ok(effects)
@@ -163,15 +177,22 @@ impl World {
 
     /// After a launch no role above it uses more than it may, in what the launch uses.
     fn check_limits(&self, launched: &BTreeSet<TaskKey>) -> Result<(), String> {
-        for entry in launched.iter().filter_map(|key| self.ledger.tasks.get(key)) {
+        let entries = || launched.iter().filter_map(|key| self.ledger.tasks.get(key));
+        let is_limited =
+            |entry: &Launched| self.orders.quotas_over(entry.role()).any(|(_, q)| !q.limit.is_empty());
+        let Some(kernel) = self.master.kernel.as_ref().filter(|_| entries().any(is_limited)) else {
+            return Ok(());
+        };
+        let census = Census::of(kernel, &self.ledger, &self.orders);
+        for entry in entries() {
             let fresh = Amounts::from(&entry.unreserved());
             for (above, quota) in self.orders.quotas_over(entry.role()) {
                 if quota.limit.is_empty() {
                     continue;
                 }
-                let consumed = self.consumed(above);
+                let consumed = census.consumed(above);
                 for (name, limit) in quota.limit.iter().filter(|(name, _)| fresh.get(name).is_some()) {
-                    let uses = consumed.get(name).copied().unwrap_or_default();
+                    let uses = amount(&consumed, name);
                     if uses > limit {
                         let show = |amount| Amounts::show(name, amount);
                         return Err(format!(
@@ -186,34 +207,26 @@ impl World {
         }
         Ok(())
     }
+}
 
-    /// What a role and all below it use of what is unreserved, by the ledger, with what is reserved for them, on agents that are
-    /// there.
-    pub fn consumed(&self, role: &RolePath) -> Sums {
-        let mut sums = Sums::new();
-        let Some(kernel) = &self.master.kernel else { return sums };
-        let active: BTreeSet<AgentId> =
-            kernel.agents().into_iter().filter(|a| a.state == AgentState::Active).map(|a| a.id).collect();
-        for task in kernel.tasks().into_iter().filter(|task| !task.state.is_terminal()) {
-            let entry = self.ledger.tasks.get(&(task.framework_id, task.id));
-            if let Some(entry) = entry.filter(|entry| role.contains(entry.role()))
-                && active.contains(&task.agent_id)
-            {
-                add(&mut sums, &entry.unreserved());
-            }
+/// As a kernel with this fault would understand it.
+fn falsified(plant: Plant, mut input: Input) -> Input {
+    let Input::Framework { call, .. } = &mut input else { return input };
+    match (plant, &mut call.body) {
+        (Plant::StickyFilters, CallBody::Decline { filters, .. } | CallBody::Accept { filters, .. }) => {
+            filters.refuse = Duration::from_secs(30 * 24 * 3600);
         }
-        for agent in kernel.agents().into_iter().filter(|agent| active.contains(&agent.id)) {
-            let mine = |owner: Option<&RolePath>| owner.is_some_and(|owner| role.contains(owner));
-            agent.reserved.iter().filter(|piece| mine(piece.owner())).for_each(|piece| add(&mut sums, &piece.resources));
-            let volumes = agent.volumes.iter().map(|view| &view.volume).filter(|volume| mine(volume.owner()));
-            volumes.for_each(|volume| add(&mut sums, &Resources::new().with_disk(volume.size)));
+        (Plant::GreedyGangs, CallBody::Demand { demand: Demand { gang: Some(gang), .. }, .. }) => {
+            gang.hold = Duration::from_secs(3600);
         }
-        sums
+        _ => {}
     }
+    input
 }
 
 fn launch(effect: &Effect) -> Option<(u64, TaskKey, Launched)> {
-    let Effect::ToAgent { link, message: MasterMessage::Launch { framework_id, task, allocation, .. } } = effect
+    let Effect::ToAgent { link, message: MasterMessage::Launch { framework_id, task, allocation, .. } } =
+        effect
     else {
         return None;
     };

@@ -30,6 +30,7 @@ mod master;
 mod operator;
 mod orders;
 mod promises;
+mod room;
 mod script;
 mod trouble;
 mod wire;
@@ -136,4 +137,55 @@ fn an_agent_that_forgets_its_containers_is_caught() {
 #[test]
 fn an_update_beyond_its_bounds_is_caught() {
     is_caught(Plant::LooseBounds, &["are published"], 200);
+}
+
+/// Limits hold for all that a role and those below it use.
+#[test]
+fn a_limit_that_is_not_checked_on_the_role_above_is_caught() {
+    is_caught(Plant::NoLimits, &["more than its limit"], 200);
+}
+
+#[test]
+fn a_guarantee_that_is_not_honoured_is_caught() {
+    is_caught(Plant::NoGuarantees, &["of its guarantee"], 300);
+}
+
+#[test]
+fn used_task_ids_that_are_forgotten_are_caught() {
+    is_caught(Plant::ForgetfulRegistry, &["is used up"], 200);
+}
+
+#[test]
+fn volumes_that_agents_do_not_make_are_caught() {
+    is_caught(Plant::NoVolumes, &["has the volumes"], 50);
+}
+
+#[test]
+fn a_gang_that_is_launched_by_half_is_caught() {
+    is_caught(Plant::HalfAGang, &["of a gang of"], 100);
+}
+
+#[test]
+fn deadlines_that_pass_without_a_kill_are_caught() {
+    is_caught(Plant::NoForce, &["is overdue", "is to be empty"], 100);
+}
+
+#[test]
+fn an_inverse_offer_that_is_never_rescinded_is_caught() {
+    is_caught(Plant::DeafToRescinds, &["believes in it"], 100);
+}
+
+#[test]
+fn a_filter_that_never_ends_is_caught() {
+    is_caught(Plant::StickyFilters, &["waits, and fits", "not healed"], 100);
+}
+
+#[test]
+fn a_gang_that_keeps_others_waiting_is_caught() {
+    is_caught(Plant::GreedyGangs, &["waits; there is room"], 300);
+}
+
+#[test]
+fn charges_that_a_failover_loses_are_caught() {
+    is_caught(Plant::NoAllocations, &["is charged with"], 200);
 }

@@ -46,6 +46,7 @@ fn config(epoch: u32) -> Config {
         reregister_timeout: Duration::from_secs(60),
         // Agents fail one by one here; that the breaker holds is a test of the kernel's own.
         breaker_percent: 0,
+        ended_tasks_kept: 30,
         patience: Duration::from_secs(10),
         revocation_grace: Duration::from_secs(20),
         maintenance_lead: Duration::from_secs(60),

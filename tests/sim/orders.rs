@@ -30,7 +30,11 @@ pub enum Order {
     CreateVolume(usize, RolePath),
     DestroyVolume(usize),
     ResizeVolume(usize, Bytes),
-    Drain { agent: usize, within: Option<Duration>, then_gone: bool },
+    Drain {
+        agent: usize,
+        within: Option<Duration>,
+        then_gone: bool,
+    },
     Deactivate(usize),
     Reactivate(usize),
     /// Windows of agents that begin after this long, and last so long.
@@ -138,7 +142,9 @@ impl World {
     /// As a master would be asked that had this fault.
     fn falsify(&self, body: OperatorRequest) -> OperatorRequest {
         match (self.plant, body) {
-            (Plant::NoLimits, OperatorRequest::SetQuota { role, quota, force }) if role.parent().is_none() => {
+            (Plant::NoLimits, OperatorRequest::SetQuota { role, quota, force })
+                if role.parent().is_none() =>
+            {
                 let quota = quota.map(|quota| Quota { limit: Amounts::new(), ..quota });
                 OperatorRequest::SetQuota { role, quota, force }
             }
@@ -178,8 +184,12 @@ impl World {
     fn order_request(&mut self, order: &Order) -> Option<Option<OperatorRequest>> {
         let kernel = self.master.kernel.as_ref()?;
         let id = |agent: usize| self.agents[agent].id().filter(|id| kernel.agent(id).is_some()).cloned();
-        let reservation =
-            |role: &RolePath| Reservation { role: role.clone(), principal: None, labels: BTreeMap::new(), fixed: false };
+        let reservation = |role: &RolePath| Reservation {
+            role: role.clone(),
+            principal: None,
+            labels: BTreeMap::new(),
+            fixed: false,
+        };
         Some(match order.clone() {
             Order::Quota(role, quota, force) => Some(OperatorRequest::SetQuota { role, quota, force }),
             Order::Weight(role, weight) => Some(OperatorRequest::SetWeight { role, weight }),
@@ -206,12 +216,12 @@ impl World {
                 size: Bytes::mib(64),
                 reservation: reservation(&role),
             }),
-            Order::DestroyVolume(agent) => self.a_volume(id(agent)).map(|(agent_id, volume_id)| {
-                OperatorRequest::DestroyVolume { agent_id, volume_id }
-            }),
-            Order::ResizeVolume(agent, size) => self.a_volume(id(agent)).map(|(agent_id, volume_id)| {
-                OperatorRequest::ResizeVolume { agent_id, volume_id, size }
-            }),
+            Order::DestroyVolume(agent) => self
+                .a_volume(id(agent))
+                .map(|(agent_id, volume_id)| OperatorRequest::DestroyVolume { agent_id, volume_id }),
+            Order::ResizeVolume(agent, size) => self
+                .a_volume(id(agent))
+                .map(|(agent_id, volume_id)| OperatorRequest::ResizeVolume { agent_id, volume_id, size }),
             Order::Drain { agent, within, then_gone } => {
                 id(agent).map(|agent_id| OperatorRequest::Drain { agent_id, within, then_gone })
             }
@@ -248,7 +258,9 @@ impl World {
             if is_ordered && shown.state != AgentState::Gone {
                 undone.push(Order::Reactivate(agent));
             }
-            let own = |one: &&divvy_proto::reservation::Reserved| one.stack.last().is_some_and(|inner| !inner.fixed);
+            let own = |one: &&divvy_proto::reservation::Reserved| {
+                one.stack.last().is_some_and(|inner| !inner.fixed)
+            };
             if shown.reserved.iter().filter(own).count() > 0 && shown.tasks == 0 {
                 undone.push(Order::Unreserve(agent));
             }

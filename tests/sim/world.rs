@@ -49,6 +49,16 @@ pub enum Plant {
     NoVolumes,
     /// The last task of a gang is not sent to its agent.
     HalfAGang,
+    /// What the master kills because a deadline has passed is not killed.
+    NoForce,
+    /// Frameworks do not hear that something is no longer wanted back.
+    DeafToRescinds,
+    /// The master takes every filter to be for ever.
+    StickyFilters,
+    /// The master holds what it has gathered for a gang for an hour.
+    GreedyGangs,
+    /// Agents do not keep on whose account a task was launched.
+    NoAllocations,
 }
 
 /// Something that is going to happen, unless the life that it belongs to has ended.
