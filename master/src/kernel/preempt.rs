@@ -16,6 +16,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use divvy_proto::amounts::Amounts;
 use divvy_proto::api::DecisionKind;
@@ -34,9 +35,15 @@ use super::tasks::Task;
 use super::{Kernel, TaskKey, Timer};
 
 /// A decision looks at this many agents at most; the next one goes on behind them.
-const AGENTS_LOOKED_AT: usize = 2_000;
+const AGENTS_LOOKED_AT: usize = 512;
+/// Where nobody starved at the last look, and nobody has stated a demand, the next look is not before this.
+const QUIET: Duration = Duration::from_millis(50);
 /// A decision looks for room for so many demands in a large cluster, and for more in a small one.
 const DEMANDS_TRIED: usize = 4;
+/// On one agent, victims are chosen beginning with so many of them in turn.
+const BEGINNINGS: usize = 8;
+/// A demand is given up for now when so many sets of victims have been weighed.
+const SETS_WEIGHED: usize = 10_000;
 
 /// Room for one unit of a demand that is being made.
 #[derive(Debug, Clone)]
@@ -47,6 +54,7 @@ struct Preemption {
     /// Whose guarantee is not met.
     role: RolePath,
     agent: AgentId,
+    slot: AgentIx,
     offers: BTreeSet<InverseOfferId>,
 }
 
@@ -60,6 +68,10 @@ pub(super) struct Preemptions {
     looked_at: Option<AgentId>,
     /// So many demands, in fair order, were tried in vain.
     tried: usize,
+    /// Since when nobody starves, as far as is known.
+    quiet_since: Option<Timestamp>,
+    /// A demand was stated since the last look.
+    has_news: bool,
 }
 
 /// A task that may end for another's sake.
@@ -100,6 +112,8 @@ struct Bounds<'a> {
     going: BTreeMap<RolePath, BTreeMap<String, i128>>,
     surplus: BTreeMap<RolePath, BTreeMap<String, i128>>,
     shares: BTreeMap<RolePath, Option<Vec<Key>>>,
+    /// How many sets of victims may still be weighed.
+    left: usize,
 }
 
 impl<'a> Bounds<'a> {
@@ -110,7 +124,8 @@ impl<'a> Bounds<'a> {
                 add(going.entry(role).or_default(), &frees, 1);
             }
         }
-        Self { kernel, for_whom, going, surplus: BTreeMap::new(), shares: BTreeMap::new() }
+        let (surplus, shares) = (BTreeMap::new(), BTreeMap::new());
+        Self { kernel, for_whom, going, surplus, shares, left: SETS_WEIGHED }
     }
 
     /// The shares of a role whose work may be ended here; none for others.
@@ -148,6 +163,8 @@ impl<'a> Bounds<'a> {
 
     /// Whether all of them may end without any role falling below its guarantee.
     fn allow(&mut self, victims: &[Victim]) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
         let mut lost: BTreeMap<RolePath, BTreeMap<String, i128>> = BTreeMap::new();
         for victim in victims {
             for role in victim.role.lineage() {
@@ -170,28 +187,46 @@ fn add(all: &mut BTreeMap<String, i128>, amounts: &Amounts, sign: i128) {
 impl Kernel {
     /// Ends what is no longer needed, and begins what is.
     pub(super) fn preempt(&mut self, now: Timestamp) {
-        self.end_preemptions(now);
-        if self.allocator.starving().is_empty() {
-            return;
+        let is_freed = self.end_preemptions(now);
+        let next = self.begin_preemption(now);
+        // What was kept for a demand that is served or gone is for others in the next turn.
+        match is_freed.then_some(now).or(next) {
+            Some(at) => self.timers.set(Timer::Preemption, at),
+            None => self.timers.cancel(&Timer::Preemption),
+        }
+    }
+
+    /// A demand was stated: it may starve.
+    pub(super) fn look_for_victims(&mut self) {
+        self.preemptions.has_news = true;
+    }
+
+    /// Asks for room for one unit, if it is time. Says when to come back.
+    fn begin_preemption(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if !self.allocator.owes_anything() {
+            return None;
         }
         let next = self.preemptions.last.map(|last| last + self.config.preemption_interval);
-        if let Some(next) = next.filter(|next| *next > now) {
-            return self.timers.set(Timer::Preemption, next);
+        let quiet =
+            self.preemptions.quiet_since.filter(|_| !self.preemptions.has_news).map(|since| since + QUIET);
+        if let Some(next) = next.max(quiet).filter(|next| *next > now) {
+            return Some(next);
         }
+        self.preemptions.has_news = false;
         let starving: Vec<Starving> =
             self.allocator.starving().into_iter().filter(|one| self.needs_more(one)).collect();
+        self.preemptions.quiet_since = starving.is_empty().then_some(now);
         if starving.is_empty() {
-            return;
+            return None;
         }
         self.preemptions.last = Some(now);
         let found = self.find_room(now, &starving);
         // Without news there is nothing new to find, but for those that were not looked at.
-        if found.is_some() || self.preemptions.looked_at.is_some() || self.preemptions.tried > 0 {
-            self.timers.set(Timer::Preemption, now + self.config.preemption_interval);
-        }
+        let is_over = found.is_none() && self.preemptions.looked_at.is_none() && self.preemptions.tried == 0;
         if let Some((one, plan, seen)) = found {
             self.ask_for_room(now, one, plan, seen);
         }
+        (!is_over).then(|| now + self.config.preemption_interval)
     }
 
     /// The first demand for which room can be made, and how. Those that were tried in vain wait until all others were tried.
@@ -354,10 +389,13 @@ impl Kernel {
             let free = victims.iter().fold(dying.clone(), |all, victim| sum(&all, &victim.frees));
             self.allocator.fits_with(client, wanted, agent, &free)
         };
-        if !fits(candidates) {
+        let able = candidates.iter().filter(|victim| bounds.allow(std::slice::from_ref(*victim)));
+        let able: Vec<Victim> = able.cloned().collect();
+        if !fits(&able) {
             return None;
         }
-        (0..candidates.len()).find_map(|first| first_that_fit(candidates.get(first..)?, &fits, bounds))
+        let beginnings = 0..able.len().min(BEGINNINGS);
+        beginnings.into_iter().find_map(|first| first_that_fit(able.get(first..)?, &fits, bounds))
     }
 
     /// What tasks that are asked back hold of the unreserved, and the roles that lose it.
@@ -389,7 +427,9 @@ impl Kernel {
         self.decide(now, decided);
         let (client, shape, role) = (one.client, one.shape.clone(), one.role.clone());
         let agent = plan.agent;
-        self.preemptions.under_way.push(Preemption { client, framework, shape, role, agent, offers });
+        let Some(slot) = self.agents.get(&agent).map(|agent| agent.slot) else { return };
+        self.allocator.make_room(slot, client);
+        self.preemptions.under_way.push(Preemption { client, framework, shape, role, agent, slot, offers });
     }
 
     /// The decision with its arithmetic.
@@ -426,11 +466,13 @@ impl Kernel {
         )
     }
 
-    /// Ends the preemptions that nobody needs any more: the demand is withdrawn or met, or the guarantee is.
-    fn end_preemptions(&mut self, now: Timestamp) {
+    /// Ends the preemptions that nobody needs any more: the demand is withdrawn or met, or the guarantee is. Says whether
+    /// something is free that was kept for them.
+    fn end_preemptions(&mut self, now: Timestamp) -> bool {
         if self.preemptions.under_way.is_empty() {
-            return;
+            return false;
         }
+        let rooms: BTreeSet<AgentIx> = self.preemptions.under_way.iter().map(|p| p.slot).collect();
         let mut kept: Vec<Preemption> = Vec::new();
         for mut preemption in std::mem::take(&mut self.preemptions.under_way) {
             preemption.offers.retain(|id| self.inverse.get(*id).is_some());
@@ -444,7 +486,10 @@ impl Kernel {
                 false => self.take_back(now, &preemption),
             }
         }
+        let ended = rooms.into_iter().filter(|slot| kept.iter().all(|p| p.slot != *slot));
+        let slots: Vec<AgentIx> = ended.collect();
         self.preemptions.under_way = kept;
+        slots.into_iter().fold(false, |freed, slot| self.allocator.end_room(slot) | freed)
     }
 
     /// Whether a preemption is still needed beside older ones.
@@ -456,7 +501,9 @@ impl Kernel {
         let shapes = state.iter().flat_map(|state| &state.demand.shapes);
         let wanted = shapes.filter(|shape| shape.name == *name).map(|shape| shape.count).sum::<u32>();
         let of_role = older.iter().filter(|p| p.role == preemption.role).map(|p| &p.shape);
-        before < usize::try_from(wanted).unwrap_or(usize::MAX)
+        let agent = self.agents.get(&preemption.agent);
+        agent.is_some_and(|agent| self.allocator.slot(agent.slot).is_active())
+            && before < usize::try_from(wanted).unwrap_or(usize::MAX)
             && self.is_owed(&preemption.role, of_role.chain([&preemption.shape]))
     }
 

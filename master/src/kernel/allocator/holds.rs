@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Holds {
     by_agent: BTreeMap<AgentIx, ClientIx>,
     by_client: BTreeMap<ClientIx, AgentIx>,
+    /// Where room is being made for a client.
+    rooms: BTreeMap<AgentIx, ClientIx>,
     /// When those who wait will have waited long.
     due: BTreeSet<(Timestamp, ClientIx)>,
     patience: Duration,
@@ -72,7 +74,7 @@ impl Holds {
 impl Default for Holds {
     fn default() -> Self {
         let (by_agent, by_client, due) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { by_agent, by_client, due, patience: PATIENCE }
+        Self { by_agent, by_client, rooms: BTreeMap::new(), due, patience: PATIENCE }
     }
 }
 
@@ -81,6 +83,21 @@ impl Allocator {
     /// How long a demand waits before an agent is kept for it.
     pub(in crate::kernel) fn set_patience(&mut self, patience: Duration) {
         self.holds.patience = patience;
+    }
+
+    /// Others end on this agent for the client's sake: what they leave is for nobody else.
+    pub(in crate::kernel) fn make_room(&mut self, agent: AgentIx, client: ClientIx) {
+        self.holds.rooms.insert(agent, client);
+    }
+
+    /// No room is made on the agent any more. Says whether something is free there that was kept from others.
+    pub(in crate::kernel) fn end_room(&mut self, agent: AgentIx) -> bool {
+        let was_kept = self.holds.rooms.remove(&agent).is_some() && self.free.contains(agent);
+        if was_kept {
+            self.fresh.insert(agent);
+            self.epoch += 1;
+        }
+        was_kept
     }
 
     /// Nothing is kept for the client any more: what was is there for everyone.

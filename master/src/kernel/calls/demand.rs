@@ -43,6 +43,7 @@ impl Kernel {
         framework.demanding.insert(role.clone());
         let client = self.allocator.client(id, &role);
         self.allocator.set_wish(now, client, Wish::Demand(demand));
+        self.look_for_victims();
         self.changes.framework(id);
         Ok(())
     }
