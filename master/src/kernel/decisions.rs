@@ -11,7 +11,7 @@ use divvy_proto::resources::{Dimension, Resources};
 use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
-use super::allocator::Note;
+use super::allocator::{Grant, Note, Stage};
 use super::{Effect, Effects, Kernel};
 
 /// The first index of an epoch is this many bits up, so that a later master's indices are larger than those of all before it.
@@ -46,15 +46,6 @@ impl Decided {
     }
 }
 
-/// Which of the allocator's steps gave something away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// To a role below its guarantee.
-    Guarantee,
-    /// To whoever is first in fair order.
-    Fair,
-}
-
 /// An offer, as numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Offered {
@@ -62,7 +53,7 @@ pub(super) struct Offered {
     pub(super) role: RolePath,
     pub(super) agent: AgentId,
     pub(super) stage: Stage,
-    /// The framework's dominant share within its role's siblings before the offer, in millionths.
+    /// The framework's share of the cluster in this role before the offer, in millionths.
     pub(super) share: u32,
     /// So many of a demand's shape; none for a classic offer.
     pub(super) count: u32,
@@ -165,6 +156,18 @@ impl Kernel {
         self.decisions.decide(now, decided);
     }
 
+    /// Remembers that an offer is made of this.
+    pub(super) fn remember_grant(
+        &mut self,
+        now: Timestamp,
+        framework: &FrameworkId,
+        role: &RolePath,
+        agent: &AgentId,
+        grant: &Grant,
+    ) {
+        self.decisions.offered(now, Offered::new(framework, role, agent, grant));
+    }
+
     /// Remembers what the allocator decided beside offers.
     pub(super) fn note(&mut self, now: Timestamp, note: &Note) {
         let client = match note {
@@ -234,6 +237,28 @@ fn show(index: u64, time: Timestamp, record: &Record) -> api::Decision {
 }
 
 impl Offered {
+    fn new(framework: &FrameworkId, role: &RolePath, agent: &AgentId, grant: &Grant) -> Self {
+        let charge = &grant.charge;
+        let mut scalars = Dimension::ALL.map(|dimension| charge.unreserved.scalar(dimension));
+        let mut ports = charge.unreserved.ports().count();
+        for other in charge.reserved.iter().map(|piece| &piece.resources).chain([&charge.revocable]) {
+            let more = Dimension::ALL.map(|dimension| other.scalar(dimension));
+            scalars.iter_mut().zip(more).for_each(|(mine, more)| *mine = mine.saturating_add(more));
+            ports += other.ports().count();
+        }
+        Self {
+            framework: framework.clone(),
+            role: role.clone(),
+            agent: agent.clone(),
+            stage: grant.why.stage,
+            share: grant.why.share.millionths(),
+            count: grant.demand.as_ref().map_or(0, |demand| demand.count),
+            revocable: charge.is_revocable(),
+            scalars,
+            ports: u32::try_from(ports).unwrap_or(u32::MAX),
+        }
+    }
+
     /// Without ports and custom scalars.
     fn resources(&self) -> Resources {
         let known = Dimension::ALL.into_iter().zip(self.scalars);
@@ -247,7 +272,7 @@ impl Offered {
         let share = f64::from(self.share) / 10_000.0;
         let turn = match (self.revocable, self.stage) {
             (true, _) => "revocable; first in fair order of those that take revocable resources",
-            (false, Stage::Guarantee) => "below its guarantee, and first in fair order of those that are",
+            (false, Stage::Guaranteed) => "below its guarantee, and first in fair order of those that are",
             (false, Stage::Fair) => "first in fair order of those that can use it",
         };
         let what = match self.count {

@@ -15,7 +15,7 @@ use super::obstacle::Terms;
 use super::roles::Hands;
 use super::walk::Stage;
 use super::wishes::Want;
-use super::{AgentIx, Allocator, Charge, ClientIx, slots};
+use super::{AgentIx, Allocator, Charge, ClientIx, Key, slots};
 
 /// What is given to a framework in one role on one agent: it becomes an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub(in crate::kernel) struct Grant {
     pub(in crate::kernel) charge: Charge,
     /// For what it is given; absent if the client takes anything.
     pub(in crate::kernel) demand: Option<OfferedDemand>,
+    pub(in crate::kernel) why: Why,
+}
+
+/// Why it is given to this client and not to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernel) struct Why {
+    /// In which stage of the turn.
+    pub(in crate::kernel) stage: Stage,
+    /// The client's share before.
+    pub(in crate::kernel) share: Key,
 }
 
 /// What a turn has come to.
@@ -84,6 +94,7 @@ pub(super) struct Unit {
     pub(super) agent: AgentIx,
     pub(super) charge: Charge,
     pub(super) shape: Option<usize>,
+    pub(super) why: Why,
 }
 
 /// The grants of a turn: units of one client, agent and shape are one.
@@ -96,9 +107,9 @@ pub(super) struct Grants {
 
 impl Grants {
     pub(super) fn put(&mut self, unit: Unit, name: Option<&str>, gang: Option<u64>) {
-        let Unit { client, agent, charge, shape } = unit;
+        let Unit { client, agent, charge, shape, why } = unit;
         let Some((shape, name)) = shape.zip(name) else {
-            self.grants.push(Grant { agent, client, charge, demand: None });
+            self.grants.push(Grant { agent, client, charge, demand: None, why });
             return;
         };
         let key = (client, agent, shape, charge.is_revocable());
@@ -110,7 +121,7 @@ impl Grants {
         if merged.is_none() {
             self.places.insert(key, self.grants.len());
             let demand = Some(OfferedDemand { shape: name.to_owned(), count: 1, gang });
-            self.grants.push(Grant { agent, client, charge, demand });
+            self.grants.push(Grant { agent, client, charge, demand, why });
         }
     }
 }
@@ -292,7 +303,7 @@ impl Allocator {
             let unit = self.classic_unit(terms, agent);
             if let Ok(charge) = unit.or_else(|_| self.revocable_unit(terms, None, agent)) {
                 self.progress(client, stage).from = agent;
-                return Some(Unit { client, agent, charge, shape: None });
+                return Some(Unit { client, agent, charge, shape: None, why: self.why(client, stage) });
             }
             from = AgentIx(agent.0 + 1);
         }
@@ -306,6 +317,10 @@ impl Allocator {
         }
         let paired = self.paired.get(&client).and_then(|agents| agents.range(from..).next().copied());
         [self.fresh.next(from), paired].into_iter().flatten().min()
+    }
+
+    pub(super) fn why(&self, client: ClientIx, stage: Stage) -> Why {
+        Why { stage, share: self.tree.share_of(self.clients[client.0].node) }
     }
 
     /// A unit changes hands.

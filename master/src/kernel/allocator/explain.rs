@@ -15,7 +15,9 @@ use super::charge::Charge;
 use super::obstacle::Obstacle;
 use super::size::Size;
 use super::slots::Slot;
-use super::wishes::Want;
+use super::classes::ClassIx;
+use super::walk::Stage;
+use super::wishes::{ShapeNeed, Want};
 use super::{AgentIx, Allocator, ClientIx};
 
 /// So many of the agents that come nearest are remembered for each cause.
@@ -32,6 +34,22 @@ pub(in crate::kernel) struct Waiting {
     pub(in crate::kernel) since: Option<Timestamp>,
     /// All of the demand or nothing.
     pub(in crate::kernel) gang: Option<Gang>,
+    need: Option<Arc<ShapeNeed>>,
+}
+
+/// Which clause of a constraint an agent fails, asked once for all agents that are alike.
+#[derive(Debug, Default)]
+struct Clauses<'a>(BTreeMap<ClassIx, Option<&'a Predicate>>);
+
+impl<'a> Clauses<'a> {
+    fn failing(&mut self, waiting: &'a Waiting, slot: &Slot) -> Option<&'a Predicate> {
+        let constraint = waiting.shape.as_ref()?.constraint.as_ref()?;
+        let ask = || constraint.failing_clause(&slot.as_facts());
+        match waiting.need.as_ref().is_some_and(|need| need.by_class) {
+            true => *self.0.entry(slot.class).or_insert_with(ask),
+            false => ask(),
+        }
+    }
 }
 
 /// Why nothing of an agent is offered to anybody.
@@ -143,10 +161,10 @@ impl Scan<'_> {
 }
 
 impl<'a> Scan<'a> {
-    fn put(&mut self, cause: Cause<'a>) -> Option<&mut Counted<'a>> {
-        let known = self.stages.iter().position(|stage| stage.cause.is_same(&cause));
-        let at = known.unwrap_or(self.stages.len());
-        if known.is_none() {
+    fn put(&mut self, agent: AgentIx, found: Found<'a>) {
+        let Found { cause, missing, until, roles, lack } = found;
+        let at = self.stages.iter().position(|stage| stage.cause.is_same(&cause)).unwrap_or(self.stages.len());
+        if at == self.stages.len() {
             self.stages.push(Counted {
                 cause,
                 agents: 0,
@@ -156,9 +174,29 @@ impl<'a> Scan<'a> {
                 closest: Vec::new(),
             });
         }
-        let stage = self.stages.get_mut(at)?;
+        let Some(stage) = self.stages.get_mut(at) else { return };
         stage.agents += 1;
-        Some(stage)
+        stage.missing = [stage.missing, missing].into_iter().flatten().min();
+        stage.until = [stage.until, until].into_iter().flatten().min();
+        roles.into_iter().for_each(|role| *stage.roles.entry(role).or_default() += 1);
+        stage.near(lack, agent);
+    }
+}
+
+/// What excludes one agent.
+struct Found<'a> {
+    cause: Cause<'a>,
+    /// How much it lacks of the cause's dimension.
+    missing: Option<i128>,
+    until: Option<Timestamp>,
+    roles: Vec<RolePath>,
+    /// How much it lacks of everything.
+    lack: u64,
+}
+
+impl<'a> Found<'a> {
+    fn of(cause: Cause<'a>) -> Self {
+        Self { cause, missing: None, until: None, roles: Vec::new(), lack: 0 }
     }
 }
 
@@ -183,7 +221,7 @@ impl Allocator {
     pub(in crate::kernel) fn waiting(&self, client: ClientIx) -> Vec<Waiting> {
         match &self.clients[client.0].want {
             Want::Nothing => Vec::new(),
-            Want::Anything => vec![Waiting { client, shape: None, count: 1, since: None, gang: None }],
+            Want::Anything => vec![Waiting { client, shape: None, count: 1, since: None, gang: None, need: None }],
             Want::Demand(wanted) => {
                 let waits = wanted.shapes.iter().filter(|shape| shape.wanting() > 0);
                 let waiting = waits.map(|shape| Waiting {
@@ -192,6 +230,7 @@ impl Allocator {
                     count: shape.wanting(),
                     since: Some(shape.since),
                     gang: wanted.gang.clone(),
+                    need: Some(Arc::clone(&shape.need)),
                 });
                 waiting.collect()
             }
@@ -205,21 +244,27 @@ impl Allocator {
         waiting: &'a Waiting,
         away: impl Fn(&AgentId) -> Away,
     ) -> Scan<'a> {
-        let mut scan = Scan::default();
-        let shape = waiting.shape.as_deref();
-        let wants = shape.map(wanted);
+        let (mut scan, mut clauses) = (Scan::default(), Clauses::default());
+        let terms = self.terms(now, waiting.client, Stage::Fair);
         for (at, slot) in self.slots.iter().enumerate() {
             let agent = AgentIx(at);
-            let obstacle = match slot.is_active() {
-                true => self.obstacle(now, waiting.client, shape, agent).err(),
+            let found = match slot.is_active() {
                 false => match away(&slot.id) {
                     Away::Gone => continue,
-                    _ => Some(Obstacle::Inactive),
+                    Away::Draining => Some(Found::of(Cause::Draining)),
+                    Away::NotActive => Some(Found::of(Cause::NotActive)),
+                },
+                true => match clauses.failing(waiting, slot) {
+                    Some(clause) => Some(Found { lack: self.lack(waiting, slot), ..Found::of(Cause::Clause(clause)) }),
+                    None => {
+                        let obstacle = self.obstacle_beyond(&terms, waiting.need.as_deref(), agent).err();
+                        obstacle.map(|obstacle| self.found(waiting, slot, obstacle))
+                    }
                 },
             };
             scan.agents += 1;
-            match obstacle {
-                Some(obstacle) => self.count(&mut scan, waiting, wants.as_ref(), agent, obstacle, &away),
+            match found {
+                Some(found) => scan.put(agent, found),
                 None => {
                     scan.fits += 1;
                     scan.fitting.get_or_insert(agent);
@@ -230,66 +275,41 @@ impl Allocator {
         scan
     }
 
-    fn count<'a>(
-        &self,
-        scan: &mut Scan<'a>,
-        waiting: &'a Waiting,
-        wants: Option<&Size>,
-        agent: AgentIx,
-        obstacle: Obstacle,
-        away: &impl Fn(&AgentId) -> Away,
-    ) {
-        let slot = &self.slots[agent.0];
+    fn found<'a>(&self, waiting: &Waiting, slot: &Slot, obstacle: Obstacle) -> Found<'a> {
         let role = &self.clients[waiting.client.0].role;
-        let mut missing = None;
-        let mut until = None;
-        let mut roles = Vec::new();
-        let lack = match (&obstacle, wants) {
-            (Obstacle::Short { .. } | Obstacle::Constraint, Some(wants)) => lack(wants, &free(slot, role)),
-            _ => 0,
-        };
-        let cause = match obstacle {
-            Obstacle::Inactive => match away(&slot.id) {
-                Away::Draining => Cause::Draining,
-                _ => Cause::NotActive,
-            },
-            Obstacle::Constraint => match clause(waiting, slot) {
-                Some(clause) => Cause::Clause(clause),
-                None => Cause::Draining,
-            },
-            Obstacle::Short { dimension, missing: lacks, ever } => {
-                missing = Some(lacks);
-                let all = wants.filter(|_| ever).map(|wants| (wants, everything(slot)));
-                match all {
-                    Some((wants, all)) if lack_of(wants, &all).is_zero() => {
-                        roles = others(slot, role);
-                        Cause::Reservation
-                    }
-                    _ if ever => Cause::TooSmall(dimension),
-                    _ => Cause::Held(dimension),
-                }
+        match obstacle {
+            // Whoever asks has seen to these two.
+            Obstacle::Inactive | Obstacle::Constraint => Found::of(Cause::Draining),
+            Obstacle::Short { dimension, missing, ever } => {
+                let wants = waiting.need.as_ref().map(|need| &need.size);
+                let is_there = || wants.is_some_and(|wants| lack_of(wants, &everything(slot)).is_zero());
+                let (cause, roles) = match ever {
+                    true if is_there() => (Cause::Reservation, others(slot, role)),
+                    true => (Cause::TooSmall(dimension), Vec::new()),
+                    false => (Cause::Held(dimension), Vec::new()),
+                };
+                Found { missing: Some(missing), roles, lack: self.lack(waiting, slot), ..Found::of(cause) }
             }
             Obstacle::Scraps => {
-                let (cause, lacks, owners) = scraps(slot, role);
-                (missing, roles) = (Some(lacks), owners);
-                cause
+                let (cause, missing, roles) = scraps(slot, role);
+                Found { missing: Some(missing), roles, ..Found::of(cause) }
             }
-            Obstacle::Kept(client) => Cause::Kept(client),
-            Obstacle::Limit { role, dimension } => Cause::Limit(role, dimension),
-            Obstacle::Headroom(role) => {
-                roles = vec![role];
-                Cause::Headroom
-            }
-            Obstacle::Filtered(end) => {
-                until = Some(end);
-                Cause::Filter
-            }
-        };
-        let Some(stage) = scan.put(cause) else { return };
-        stage.missing = [stage.missing, missing].into_iter().flatten().min();
-        stage.until = [stage.until, until].into_iter().flatten().min();
-        roles.into_iter().for_each(|role| *stage.roles.entry(role).or_default() += 1);
-        stage.near(lack, agent);
+            Obstacle::Kept(client) => Found::of(Cause::Kept(client)),
+            Obstacle::Limit { role, dimension } => Found::of(Cause::Limit(role, dimension)),
+            Obstacle::Headroom(role) => Found { roles: vec![role], ..Found::of(Cause::Headroom) },
+            Obstacle::Filtered(until) => Found { until: Some(until), ..Found::of(Cause::Filter) },
+        }
+    }
+
+    /// How much is missing now, in millionths of what is wanted, over all dimensions.
+    fn lack(&self, waiting: &Waiting, slot: &Slot) -> u64 {
+        let Some(need) = &waiting.need else { return 0 };
+        let has = free(slot, &self.clients[waiting.client.0].role);
+        let parts = need.size.iter().map(|(name, wants)| {
+            let missing = (wants - has.get(name)).max(0);
+            u64::try_from(missing.saturating_mul(1_000_000) / wants.max(1)).unwrap_or(u64::MAX)
+        });
+        parts.fold(0, u64::saturating_add)
     }
 
     /// What an agent lacks for a shape in what the client could have there, now or `ever`: dimension, wanted, there.
@@ -300,7 +320,7 @@ impl Allocator {
         agent: AgentIx,
         ever: bool,
     ) -> Vec<(String, i128, i128)> {
-        let (wants, slot) = (wanted(shape), &self.slots[agent.0]);
+        let (wants, slot) = (ShapeNeed::of(shape).size, &self.slots[agent.0]);
         let from = if ever { &slot.total } else { &slot.available };
         let there = of_role(from, &self.clients[client.0].role);
         let lacks = lack_of(&wants, &there);
@@ -311,16 +331,6 @@ impl Allocator {
     pub(in crate::kernel) fn fair_order(&self, role: &RolePath) -> Vec<RolePath> {
         self.tree.fair_order(role)
     }
-}
-
-fn wanted(shape: &DemandShape) -> Size {
-    let mut wants = Size::of(&shape.resources);
-    wants.add_ports(shape.ports);
-    wants
-}
-
-fn clause<'a>(waiting: &'a Waiting, slot: &Slot) -> Option<&'a Predicate> {
-    waiting.shape.as_ref()?.constraint.as_ref()?.failing_clause(&slot.as_facts())
 }
 
 /// What is free and unreserved, or reserved for the role or one above it.
@@ -374,13 +384,4 @@ fn scraps(slot: &Slot, role: &RolePath) -> (Cause<'static>, i128, Vec<RolePath>)
 
 fn lack_of(wants: &Size, has: &Size) -> Size {
     wants.zip(has, |wants, has| (wants - has).max(0))
-}
-
-/// How much is missing, in millionths of what is wanted, over all dimensions.
-fn lack(wants: &Size, has: &Size) -> u64 {
-    let parts = wants.iter().map(|(name, wants)| {
-        let missing = (wants - has.get(name)).max(0);
-        u64::try_from(missing.saturating_mul(1_000_000) / wants.max(1)).unwrap_or(u64::MAX)
-    });
-    parts.fold(0, u64::saturating_add)
 }

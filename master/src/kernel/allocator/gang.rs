@@ -268,7 +268,7 @@ impl Allocator {
 
     /// Undoes `charge_unit`.
     fn take_back(&mut self, unit: Unit, before: Before) {
-        let Unit { client, agent, charge, shape } = unit;
+        let Unit { client, agent, charge, shape, .. } = unit;
         self.tree.ungrant(self.clients[client.0].node, &charge);
         self.change(agent, |slot| slot.offered = slot.offered.saturating_sub(&charge));
         if !before.was_fresh {

@@ -40,6 +40,8 @@ mod roles;
 mod share;
 mod size;
 mod slots;
+#[cfg(test)]
+mod stories;
 mod walk;
 mod wishes;
 
@@ -70,6 +72,7 @@ pub(super) use quota::{OverLimit, Starving};
 use roles::{Hands, RoleTree};
 pub(super) use share::{Key, Quantities, Share};
 pub(super) use size::Size;
+pub(super) use walk::Stage;
 pub(super) use slots::{Facts, Slot, Sums};
 pub(super) use wishes::{DemandState, Wish};
 

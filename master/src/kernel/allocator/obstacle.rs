@@ -159,7 +159,16 @@ impl Allocator {
         if slot.active && constraint.is_some_and(|constraint| !constraint.holds(&slot.as_facts())) {
             return Err(Obstacle::Constraint);
         }
-        let need = wanted.map(|(_, need)| need);
+        self.obstacle_beyond(terms, wanted.map(|(_, need)| need), agent)
+    }
+
+    /// The same, where the constraint is known to hold.
+    pub(super) fn obstacle_beyond(
+        &self,
+        terms: &Terms,
+        need: Option<&ShapeNeed>,
+        agent: AgentIx,
+    ) -> Result<Charge, Obstacle> {
         let unit = match need {
             Some(need) => self.shape_unit(terms, need, agent),
             None => self.classic_unit(terms, agent),

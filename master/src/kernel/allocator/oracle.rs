@@ -70,7 +70,7 @@ impl Allocator {
             Want::Anything => agents().find_map(|agent| {
                 let usual = self.naive_classic(now, client, stage, agent);
                 let charge = usual.or_else(|| self.naive_revocable(now, client, stage, agent, None))?;
-                Some(Unit { client, agent, charge, shape: None })
+                Some(Unit { client, agent, charge, shape: None, why: self.why(client, stage) })
             }),
             Want::Demand(wanted) => wanted.shapes.iter().enumerate().find_map(|(at, shape)| {
                 if shape.wanting() == 0 {
@@ -89,7 +89,7 @@ impl Allocator {
                 });
                 let best = self.naive_best(client, shape, usual.collect());
                 let (agent, charge) = best.or_else(|| self.naive_best(client, shape, revocable.collect()))?;
-                Some(Unit { client, agent, charge, shape: Some(at) })
+                Some(Unit { client, agent, charge, shape: Some(at), why: self.why(client, stage) })
             }),
         }
     }

@@ -40,7 +40,7 @@ impl Allocator {
         let found = want.demand_mut().and_then(|wanted| self.try_shapes(terms, stage, wanted));
         self.clients[client.0].want = want;
         let (shape, (agent, charge)) = found?;
-        Some(Unit { client, agent, charge, shape: Some(shape) })
+        Some(Unit { client, agent, charge, shape: Some(shape), why: self.why(client, stage) })
     }
 
     fn try_shapes(

@@ -353,7 +353,7 @@ impl World {
                         eprintln!("{client:?} {terms:?} on {:?}: {:?}", unit.agent, at.classic_unit(&terms, unit.agent));
                     }
                 }
-                let unit = super::allocate::Unit { client: unit.client, agent: unit.agent, charge: unit.charge.clone(), shape: None };
+                let unit = super::allocate::Unit { client: unit.client, agent: unit.agent, charge: unit.charge.clone(), shape: None, why: unit.why };
                 eprintln!("gives {unit:?}");
                 at.give(self.now, unit, &mut grants);
             }

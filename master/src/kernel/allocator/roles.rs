@@ -476,6 +476,11 @@ impl RoleTree {
         }
     }
 
+    /// A client's share, by which it stands in its order while it wants something.
+    pub(super) fn share_of(&self, client: NodeIx) -> Key {
+        self.nodes[client.at()].turn.key
+    }
+
     /// The children of a role's parent that want something, in fair order; the frameworks of the parent itself under its name.
     pub(super) fn fair_order(&self, role: &RolePath) -> Vec<RolePath> {
         let parent = role.parent();

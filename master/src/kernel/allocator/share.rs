@@ -133,6 +133,13 @@ pub(in crate::kernel) struct Key(u64);
 
 const FRACTION_BITS: u32 = 52;
 
+impl Key {
+    /// For people: in millionths.
+    pub(in crate::kernel) fn millionths(self) -> u32 {
+        u32::try_from((u128::from(self.0) * 1_000_000) >> FRACTION_BITS).unwrap_or(u32::MAX)
+    }
+}
+
 /// `floor(part / whole * 2^52)`, or `u64::MAX` where that is more. Exact for every `whole` below 2^127.
 fn fixed_point(part: u128, whole: u128) -> u64 {
     if part.leading_zeros() >= FRACTION_BITS {

@@ -8,7 +8,7 @@ use super::roles::{NodeIx, ROOT, RoleTree, Turn};
 
 /// The two stages of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(in crate::kernel) enum Stage {
     /// Those whose guarantee, or that of a role above them, is not met.
     Guaranteed,
     /// Everyone.

@@ -99,6 +99,11 @@ impl Kernel {
                 *held.entry(&offer.framework).or_default() += amount_of(dimension, &offer.grant.charge.total());
             }
         }
+        let is_near = |agent| stage.closest.iter().any(|(_, near)| *near == agent);
+        for (_, client, charge) in self.allocator.gathered().filter(|(agent, ..)| is_near(*agent)) {
+            let framework = &self.allocator.client_of(client).framework;
+            *held.entry(framework).or_default() += amount_of(dimension, &charge.total());
+        }
         let mut held: Vec<(i64, &FrameworkId)> =
             held.into_iter().filter(|(_, amount)| *amount > 0).map(|(id, amount)| (amount, id)).collect();
         held.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(right.1)));

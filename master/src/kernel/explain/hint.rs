@@ -1,5 +1,7 @@
 //! What somebody could do about it: one sentence about the agent that comes nearest.
 
+use std::time::Duration;
+
 use divvy_proto::api::{Exclusion, Funnel, Nearest};
 use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
@@ -13,19 +15,15 @@ impl Kernel {
         if funnel.agents == 0 {
             return "Start agents: `divvy agent --master …`.".to_owned();
         }
-        if funnel.fits > 0 {
-            return match &waiting.gang {
-                Some(gang) => format!(
-                    "It waits for the rest of its gang; what is gathered is kept for {} at most.",
-                    words::duration(gang.hold)
-                ),
-                None => "An offer is on its way.".to_owned(),
-            };
-        }
-        match &funnel.nearest {
-            Some(nearest) => self.about_nearest(now, funnel, nearest),
-            None => String::new(),
-        }
+        let gathered = self.allocator.gathered().filter(|(_, client, _)| *client == waiting.client).count();
+        let gang = waiting.gang.as_ref().map(|gang| about_gang(gang.hold, gathered));
+        let nearest = match (&funnel.nearest, funnel.fits) {
+            (Some(nearest), 0) => self.about_nearest(now, funnel, nearest),
+            (_, 0) => String::new(),
+            (_, _) if gang.is_some() => "One of it could be had now, but not all of it together.".to_owned(),
+            (_, _) => "An offer is on its way.".to_owned(),
+        };
+        [gang.unwrap_or_default(), nearest].join(" ").trim().to_owned()
     }
 
     fn about_nearest(&self, now: Timestamp, funnel: &Funnel, nearest: &Nearest) -> String {
@@ -98,6 +96,14 @@ fn has(nearest: &Nearest, how: &str) -> String {
     match lacks.is_empty() {
         true => format!("{} comes nearest", nearest.hostname),
         false => format!("{} {how} {}", nearest.hostname, words::list(&lacks)),
+    }
+}
+
+fn about_gang(hold: Duration, gathered: usize) -> String {
+    match gathered {
+        0 => "It is a gang: all of it, or nothing.".to_owned(),
+        1 => format!("One piece of the gang is gathered, and kept for {} at most.", words::duration(hold)),
+        _ => format!("{gathered} pieces of the gang are gathered, and kept for {} at most.", words::duration(hold)),
     }
 }
 

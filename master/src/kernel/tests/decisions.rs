@@ -3,7 +3,8 @@
 use divvy_proto::api::{Change, DecisionKind};
 use divvy_proto::ids::Epoch;
 
-use crate::kernel::decisions::{Decided, Decisions, Offered, Stage};
+use crate::kernel::allocator::Stage;
+use crate::kernel::decisions::{Decided, Decisions, Offered};
 use crate::kernel::testing::*;
 use crate::kernel::*;
 
