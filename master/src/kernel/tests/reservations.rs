@@ -425,7 +425,7 @@ fn an_operator_reserves_what_nobody_holds_and_rescinds_only_the_offers_in_the_wa
         cluster,
         "persist a1-0 reserves [], volumes []",
         "answer: done",
-        "app < offers o1-5 of a1-0 for eng: cpus=2",
+        "app < offers o1-6 of a1-0 for eng: cpus=2",
     );
 }
 
@@ -455,7 +455,9 @@ fn operators_undo_by_role_and_labels_whoever_made_it() {
     let told = cluster.story();
     assert_eq!(
         told.iter().filter(|line| line.starts_with("answer: agent")).collect::<Vec<_>>(),
-        ["answer: agent a1-0 does not have that much reserved for eng that no task and no volume needs: needs cpus=1, has 0"]
+        [
+            "answer: agent a1-0 does not have that much reserved for eng that no task and no volume needs: needs cpus=1, has 0"
+        ]
     );
 }
 
