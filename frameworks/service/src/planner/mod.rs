@@ -301,8 +301,10 @@ fn set_alarms(app: &App, memory: &Memory, members: &[Member<'_>], now: Timestamp
     if let Some(until) = app.backoff_until(app.growing(), now) {
         actions.wake_at(until);
     }
+    let moving =
+        app.rollout.state != DeploymentState::Succeeded || members.iter().any(|m| m.leaving.is_some());
     for member in members {
-        let unproven = member.healthy && !member.available && app.rollout.state != DeploymentState::Succeeded;
+        let unproven = member.healthy && !member.available && moving;
         if let Some(since) = memory.healthy_since.get(member.task.id()).filter(|_| unproven) {
             actions.wake_at(*since + app.policy().min_healthy_time);
         }
