@@ -38,14 +38,20 @@ impl Expiries {
 
     /// Takes out one offer whose time has come.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<OfferId> {
-        let (_, id) = self.0.pop_front_if(|(at, _)| *at <= now)?;
+        let (at, id) = *self.0.front()?;
+        if at > now {
+            return None;
+        }
+        self.0.pop_front();
         Some(id)
     }
 
     /// An offer has ended. The first in the queue is always outstanding, and at least about half of all are.
     fn ended(&mut self, id: OfferId, outstanding: &BTreeMap<OfferId, Box<Offer>>) {
         if self.0.front().is_some_and(|(_, first)| *first == id) {
-            while self.0.pop_front_if(|(_, first)| !outstanding.contains_key(first)).is_some() {}
+            while self.0.front().is_some_and(|(_, first)| !outstanding.contains_key(first)) {
+                self.0.pop_front();
+            }
         }
         if self.0.len() > 2 * outstanding.len() + 64 {
             self.0.retain(|(_, id)| outstanding.contains_key(id));

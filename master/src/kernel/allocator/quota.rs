@@ -6,7 +6,6 @@ use divvy_proto::quota::Quota;
 use divvy_proto::resources::{Resources, Shortage};
 use divvy_proto::role::RolePath;
 
-use super::charge::Charge;
 use super::owed::Promise;
 use super::roles::Node;
 use super::size::Size;
@@ -60,14 +59,6 @@ impl Allocator {
     /// A role's quota, if it has one.
     pub(in crate::kernel) fn quota(&self, role: &RolePath) -> Option<&Quota> {
         self.tree.promise_of(role).map(|promise| &promise.quota)
-    }
-
-    /// Whether a client may use this besides what is used already, by the limits of its role and of those above it.
-    ///
-    /// # Errors
-    /// Which limit it would exceed.
-    pub(in crate::kernel) fn check_limit(&self, client: ClientIx, charge: &Charge) -> Result<(), OverLimit> {
-        self.check_role_limit(&self.clients[client.0].role, &charge.unreserved)
     }
 
     /// Whether a role may use this much unreserved besides what is used already, or have it reserved.
