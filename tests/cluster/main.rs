@@ -23,6 +23,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod operating;
+mod promises;
 mod restarts;
 mod rolling;
 mod tour;

@@ -184,6 +184,29 @@ fn nginx_is_replaced_under_load_and_no_request_is_lost() {
     }
 }
 
+#[test]
+fn an_agent_is_drained_under_load_and_no_request_is_lost() {
+    let cluster = Cluster::start("drain", 2);
+    let site = cluster.file("site.toml", &nginx("return 200 site;"));
+    cluster.divvy(&["service", "apply", &site, "--wait"]).ok();
+    let on_the_first = || {
+        let app = cluster.app("site").expect("the app");
+        app.tasks.iter().filter(|task| task.hostname.as_str() == "agent-1").count()
+    };
+    assert_eq!(on_the_first(), 2);
+
+    let watchers = Watchers::start(&cluster);
+    cluster.divvy(&["drain", "agent-1", "--deadline", "50s", "--wait"]).ok();
+    let seen = watchers.stop();
+
+    assert_eq!((on_the_first(), cluster.app("site").expect("the app").healthy), (0, INSTANCES));
+    assert_eq!(*seen.lost.lock().expect("a lock"), Vec::<String>::new());
+    assert!(seen.answers.load(Ordering::Relaxed) > 100, "hardly a load");
+    // Each was replaced on the other agent before it stopped.
+    let healthy = seen.healthy.lock().expect("a lock");
+    assert!(healthy.iter().all(|healthy| *healthy >= INSTANCES), "{healthy:?}");
+}
+
 /// A version that does not even start: the deployment ends with a reason, and what ran before goes on.
 fn failing_version_is_given_up(cluster: &Cluster, file: &str) {
     let before = cluster.app("site").expect("the app");

@@ -27,6 +27,9 @@ pub use process::{Process, Ran, run, show_log_of_failure};
 /// What does not happen within this does not happen. Generous: the machine may be busy with other tests.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// The roles of both frameworks.
+const ROLES: &str = "--roles=*,eng,db";
+
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(30);
 
@@ -166,6 +169,7 @@ impl Cluster {
                 data("master"),
                 "--ping-interval=1s".into(),
                 "--missed-pings=4".into(),
+                "--revocation-grace=3s".into(),
             ],
             Part::Agent(number) => vec![
                 "agent".into(),
@@ -175,8 +179,8 @@ impl Cluster {
                 format!("--hostname={part}"),
                 format!("--resources=cpus=4;mem=2GiB;disk=10GiB;ports=[{}]", self.ports.of_agent(number)),
             ],
-            Part::Service => vec!["service".into(), "serve".into(), master, data("service")],
-            Part::Batch => vec!["batch".into(), "serve".into(), master, data("batch")],
+            Part::Service => vec!["service".into(), "serve".into(), master, data("service"), ROLES.into()],
+            Part::Batch => vec!["batch".into(), "serve".into(), master, data("batch"), ROLES.into()],
         }
     }
 
