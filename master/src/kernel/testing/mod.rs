@@ -39,7 +39,7 @@ pub(super) const NO_FILTER: Filters = Filters { refuse: Duration::ZERO };
 pub(super) struct AgentHandle(usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameworkHandle(usize);
+pub(super) struct FrameworkHandle(pub(super) usize);
 
 pub(super) struct Cluster {
     pub(super) kernel: Kernel,
@@ -112,7 +112,13 @@ impl Cluster {
             revocable: Default::default(),
         };
         is(&mut info);
-        self.agents.push(TestAgent { info, link: None, silent: false, tasks: BTreeMap::new(), volumes: Vec::new() });
+        self.agents.push(TestAgent {
+            info,
+            link: None,
+            silent: false,
+            tasks: BTreeMap::new(),
+            volumes: Vec::new(),
+        });
         self.connect(handle);
         handle
     }
