@@ -58,8 +58,7 @@ impl Kernel {
     }
 
     fn exclusion(&self, now: Timestamp, stage: &Counted<'_>) -> Exclusion {
-        let missing =
-            |dimension: &str| words::amount(dimension, stage.missing.unwrap_or_default());
+        let missing = |dimension: &str| words::amount(dimension, stage.missing.unwrap_or_default());
         match &stage.cause {
             Cause::NotActive => Exclusion::NotActive,
             Cause::Draining => Exclusion::Draining,
@@ -96,7 +95,8 @@ impl Kernel {
                 *held.entry(framework).or_default() += amount_of(dimension, &task.info.resources);
             }
             for offer in agent.offers.iter().filter_map(|id| self.offers.get(id)) {
-                *held.entry(&offer.framework).or_default() += amount_of(dimension, &offer.grant.charge.total());
+                *held.entry(&offer.framework).or_default() +=
+                    amount_of(dimension, &offer.grant.charge.total());
             }
         }
         let is_near = |agent| stage.closest.iter().any(|(_, near)| *near == agent);
@@ -129,12 +129,7 @@ impl Kernel {
         self.describe(agent, missing.collect(), Some(self.exclusion(now, stage)))
     }
 
-    fn describe(
-        &self,
-        agent: AgentIx,
-        missing: Vec<Shortage>,
-        reason: Option<Exclusion>,
-    ) -> Option<Nearest> {
+    fn describe(&self, agent: AgentIx, missing: Vec<Shortage>, reason: Option<Exclusion>) -> Option<Nearest> {
         let agent_id = self.allocator.slot(agent).id.clone();
         let hostname = self.agents.get(&agent_id)?.info.hostname.clone();
         Some(Nearest { agent_id, hostname, missing, reason })

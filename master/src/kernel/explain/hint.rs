@@ -47,13 +47,18 @@ impl Kernel {
                 words::list(roles)
             ),
             Some(Exclusion::TooSmall { dimension, .. }) => {
-                format!("{}: ask for less {dimension}, or add larger agents.", has(nearest, "comes nearest, and has"))
+                format!(
+                    "{}: ask for less {dimension}, or add larger agents.",
+                    has(nearest, "comes nearest, and has")
+                )
             }
             Some(Exclusion::HeldByOthers { dimension, holders, .. }) => {
                 about_held(funnel, nearest, dimension, holders)
             }
             Some(Exclusion::HeldForWaiting { framework }) => {
-                format!("Wait: {host} is kept for {framework}, whose demand is older.")
+                format!(
+                    "Wait: {host} is kept for {framework}, whose demand is older, or whose guarantee is not met."
+                )
             }
             Some(Exclusion::Limit { role, dimension }) => self.about_limit(funnel, role, dimension),
             Some(Exclusion::Headroom { roles }) => self.about_headroom(roles),
@@ -61,7 +66,8 @@ impl Kernel {
     }
 
     fn about_limit(&self, funnel: &Funnel, role: &RolePath, dimension: &str) -> String {
-        let limit = self.allocator.quota(role).and_then(|quota| quota.limit.get(dimension)).unwrap_or_default();
+        let limit =
+            self.allocator.quota(role).and_then(|quota| quota.limit.get(dimension)).unwrap_or_default();
         let consumed = self.allocator.consumed(role).get(dimension).unwrap_or_default();
         let show = |amount: i64| words::amount(dimension, amount.into());
         let needs = match funnel.wants.get(dimension) {
@@ -89,9 +95,10 @@ impl Kernel {
 
 /// `host-3 comes nearest, and has 2 of 4 cpus`.
 fn has(nearest: &Nearest, how: &str) -> String {
-    let lacks = nearest.missing.iter().map(|shortage| {
-        format!("{} of {} {}", shortage.available, shortage.wanted, shortage.dimension)
-    });
+    let lacks = nearest
+        .missing
+        .iter()
+        .map(|shortage| format!("{} of {} {}", shortage.available, shortage.wanted, shortage.dimension));
     let lacks: Vec<String> = lacks.collect();
     match lacks.is_empty() {
         true => format!("{} comes nearest", nearest.hostname),
@@ -103,7 +110,10 @@ fn about_gang(hold: Duration, gathered: usize) -> String {
     match gathered {
         0 => "It is a gang: all of it, or nothing.".to_owned(),
         1 => format!("One piece of the gang is gathered, and kept for {} at most.", words::duration(hold)),
-        _ => format!("{gathered} pieces of the gang are gathered, and kept for {} at most.", words::duration(hold)),
+        _ => format!(
+            "{gathered} pieces of the gang are gathered, and kept for {} at most.",
+            words::duration(hold)
+        ),
     }
 }
 

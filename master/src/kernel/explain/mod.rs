@@ -63,7 +63,8 @@ impl Kernel {
         let clients = self.frameworks.keys().flat_map(|id| self.allocator.clients_of(id));
         let below = clients.copied().filter(|client| role.contains(&self.allocator.client_of(*client).role));
         let funnels = self.funnels(now, below.collect());
-        let filter = DecisionFilter { role: Some(role.clone()), limit: Some(DECISIONS), ..Default::default() };
+        let filter =
+            DecisionFilter { role: Some(role.clone()), limit: Some(DECISIONS), ..Default::default() };
         let standing = roles.last().map(words::standing).unwrap_or_default();
         let summary = match funnels.shown.is_empty() {
             true => format!("nothing waits in {role}; {standing}"),
@@ -132,18 +133,23 @@ impl Kernel {
     fn wants_nothing(&self, now: Timestamp, id: &FrameworkId, framework: &Framework) -> String {
         let name = &framework.info.name;
         match framework.state() {
-            FrameworkState::Completed => format!("{name} was torn down {} ago.", words::since(now, framework.since)),
+            FrameworkState::Completed => {
+                format!("{name} was torn down {} ago.", words::since(now, framework.since))
+            }
             FrameworkState::Disconnected => format!(
                 "{name} is not connected since {}: nothing is offered to it until it is back.",
                 words::since(now, framework.since)
             ),
             FrameworkState::Active => {
                 let held = framework.offers.len();
-                let states = self.allocator.clients_of(id).iter().map(|client| self.allocator.wish_view(*client));
+                let states =
+                    self.allocator.clients_of(id).iter().map(|client| self.allocator.wish_view(*client));
                 match states.flatten().any(|state| !state.demand.shapes.is_empty()) {
                     true => {
                         let offers = if held == 1 { "offer" } else { "offers" };
-                        format!("{name} waits for nothing: all that it demands is on offer ({held} {offers}).")
+                        format!(
+                            "{name} waits for nothing: all that it demands is on offer ({held} {offers})."
+                        )
                     }
                     false => format!("{name} wants no offers: it has suppressed them, or demands nothing."),
                 }

@@ -22,13 +22,14 @@ impl Kernel {
         let Some(task) = known else {
             let mut explanation = self.explain_framework(now, framework_id)?;
             let name = &framework.info.name;
-            explanation.summary =
-                format!("{name} has launched no task {task_id} that is still remembered. {}", explanation.summary);
+            explanation.summary = format!(
+                "{name} has launched no task {task_id} that is still remembered. {}",
+                explanation.summary
+            );
             return Ok(explanation);
         };
         let role = self.allocator.client_of(task.client).role.clone();
-        let mut explanation =
-            self.about(framework_id, vec![role], self.why_there(now, task), Vec::new());
+        let mut explanation = self.about(framework_id, vec![role], self.why_there(now, task), Vec::new());
         explanation.decisions = self.decisions(&super::DecisionFilter {
             framework: Some(framework_id.clone()),
             without_offers: true,
@@ -52,13 +53,17 @@ impl Kernel {
                 return format!("{id} ended as {state} on {host} {since} ago ({}){message}.", status.reason);
             }
             TaskState::Unreachable => {
-                format!("{id} is UNREACHABLE since {since}: {host} does not answer, and the task may be running")
+                format!(
+                    "{id} is UNREACHABLE since {since}: {host} does not answer, and the task may be running"
+                )
             }
             TaskState::Staging => {
                 format!("{id} was sent to {host} {since} ago, which has not said yet that it is starting it")
             }
             TaskState::Starting => format!("{id} is being started on {host} since {since}{message}"),
-            TaskState::Killing => format!("{id} is being ended on {host} since {since} ({}){message}", status.reason),
+            TaskState::Killing => {
+                format!("{id} is being ended on {host} since {since} ({}){message}", status.reason)
+            }
             state => format!("{id} is {state} on {host} since {since}{}", health(status.healthy)),
         };
         format!("{what}{}{}.", asked_to_end(task), self.agent_trouble(now, task))
@@ -69,7 +74,9 @@ impl Kernel {
         let since = words::since(now, agent.since);
         match agent.standing {
             AgentState::Active => String::new(),
-            AgentState::Recovering => "; its agent has not come back after the master's failover yet".to_owned(),
+            AgentState::Recovering => {
+                "; its agent has not come back after the master's failover yet".to_owned()
+            }
             AgentState::Suspected => format!("; its agent is silent since {since}"),
             AgentState::Unreachable => format!("; its agent is unreachable since {since}"),
             AgentState::Gone => format!("; its agent was declared gone {since} ago"),

@@ -117,12 +117,15 @@ fn stage(now: Timestamp, stage: &Stage, is_classic: bool) -> String {
                 (false, is_unknown) => {
                     let best = by(n, "lacks", "the best lacks");
                     let holders = if is_unknown { holders } else { format!("; {holders}") };
-                    format!("{n} {} too little free {dimension} ({best} {missing}{holders})", by(n, "has", "have"))
+                    format!(
+                        "{n} {} too little free {dimension} ({best} {missing}{holders})",
+                        by(n, "has", "have")
+                    )
                 }
             }
         }
         Exclusion::HeldForWaiting { framework } => {
-            format!("{n} {is} kept for {framework}, which has waited longer")
+            format!("{n} {is} kept for {framework}, which has waited longer or is owed it")
         }
         Exclusion::Limit { role, dimension } => {
             format!("{n} would do, but {role} is at its limit of {dimension}")

@@ -106,7 +106,12 @@ fn each_agent_is_counted_once_by_the_first_thing_that_excludes_it() {
     cluster.drain(drained, None, false);
     let web = quiet(&mut cluster, "web", "*");
     let in_r1 = Some("rack == \"r1\"".parse().unwrap());
-    demand(&mut cluster, web, "*", vec![DemandShape { constraint: in_r1, ..shape("front", "cpus=4;mem=1GiB", 1) }]);
+    demand(
+        &mut cluster,
+        web,
+        "*",
+        vec![DemandShape { constraint: in_r1, ..shape("front", "cpus=4;mem=1GiB", 1) }],
+    );
     assert_eq!(
         words(&cluster, web),
         [
@@ -124,7 +129,10 @@ fn without_agents_the_hint_is_to_start_some() {
     demand(&mut cluster, web, "*", vec![shape("front", "cpus=1;mem=1GiB", 1)]);
     assert_eq!(
         words(&cluster, web),
-        ["web in * wants 1 more of front <1 cpus, 1GiB mem>: there are no agents.", "Start agents: `divvy agent --master …`."]
+        [
+            "web in * wants 1 more of front <1 cpus, 1GiB mem>: there are no agents.",
+            "Start agents: `divvy agent --master …`."
+        ]
     );
 }
 
@@ -234,7 +242,11 @@ fn a_role_is_told_with_those_before_it_in_fair_order() {
     let standings = explanation.roles.iter().map(|s| (s.role.path.as_str(), s.place, s.siblings));
     let expected = [("eng", Some(1), 1), ("eng/web", Some(1), 2), ("eng/ads", Some(2), 2)];
     assert_eq!(standings.collect::<Vec<_>>(), expected);
-    assert!(explanation.summary.ends_with("eng/ads is number 2 of 2 in fair order with a share of 100.0%."), "{}", explanation.summary);
+    assert!(
+        explanation.summary.ends_with("eng/ads is number 2 of 2 in fair order with a share of 100.0%."),
+        "{}",
+        explanation.summary
+    );
 }
 
 #[test]
@@ -244,11 +256,15 @@ fn a_task_is_where_it_is_for_a_reason() {
     let web = cluster.framework("web");
     cluster.launch(web, &[("t1", "cpus=1;mem=1GiB")]);
     let why = |cluster: &Cluster, task: &str| {
-        let question = Question::Task { framework_id: cluster.framework_id(web), task_id: task.parse().unwrap() };
+        let question =
+            Question::Task { framework_id: cluster.framework_id(web), task_id: task.parse().unwrap() };
         cluster.kernel.explain(cluster.now, &question).unwrap().summary
     };
     cluster.advance(secs(3));
-    assert_eq!(why(&cluster, "t1"), "t1 was sent to host-0 3s ago, which has not said yet that it is starting it.");
+    assert_eq!(
+        why(&cluster, "t1"),
+        "t1 was sent to host-0 3s ago, which has not said yet that it is starting it."
+    );
     cluster.report(agent, "t1", TaskState::Running);
     cluster.advance(secs(5));
     assert_eq!(why(&cluster, "t1"), "t1 is RUNNING on host-0 since 5s.");
@@ -281,8 +297,9 @@ fn an_agent_that_is_kept_for_an_older_demand_says_for_whose() {
     assert_eq!(
         words(&cluster, small),
         [
-            "small in * wants 1 more of bit <1 cpus, 1GiB mem>: of 1 agent, 1 is kept for big, which has waited longer.",
-            "Wait: host-0 is kept for big, whose demand is older.",
+            "small in * wants 1 more of bit <1 cpus, 1GiB mem>: of 1 agent, 1 is kept for big, which has waited longer or is \
+             owed it.",
+            "Wait: host-0 is kept for big, whose demand is older, or whose guarantee is not met.",
         ]
     );
 }
@@ -333,7 +350,8 @@ fn a_gang_that_there_is_no_room_for_is_told_apart_from_one_of_its_pieces() {
 #[test]
 fn what_is_not_known_is_said_to_be() {
     let cluster = Cluster::new();
-    let refused = |question: Question| cluster.kernel.explain(cluster.now, &question).unwrap_err().to_string();
+    let refused =
+        |question: Question| cluster.kernel.explain(cluster.now, &question).unwrap_err().to_string();
     let framework_id: divvy_proto::ids::FrameworkId = "f9-9".parse().unwrap();
     assert_eq!(refused(Question::Role("eng".parse().unwrap())), "role eng");
     assert_eq!(refused(Question::Framework(framework_id.clone())), "framework f9-9");

@@ -6,6 +6,7 @@ use divvy_proto::demand::{Demand, DemandShape, Gang};
 use divvy_proto::quota::Quota;
 use divvy_proto::resources::{Resources, Shortage};
 use divvy_proto::scheduler::{CallBody, Filters};
+use divvy_proto::task::TaskState;
 use proptest::prelude::*;
 
 use super::{in_rack, quiet, reserve, shape};
@@ -73,8 +74,12 @@ struct Scene {
 
 fn machine() -> impl Strategy<Value = Machine> {
     let reserved = prop::option::weighted(0.3, (0..3_usize, 1..4_u32));
-    (1..9_u32, 1..9_u32, 0..3_u32, reserved)
-        .prop_map(|(cpus, mem, rack, reserved)| Machine { cpus, mem, rack, reserved })
+    (1..9_u32, 1..9_u32, 0..3_u32, reserved).prop_map(|(cpus, mem, rack, reserved)| Machine {
+        cpus,
+        mem,
+        rack,
+        reserved,
+    })
 }
 
 fn asker() -> impl Strategy<Value = Asker> {
@@ -82,8 +87,11 @@ fn asker() -> impl Strategy<Value = Asker> {
     let wanted = (1..7_u32, 1..7_u32, 1..4_u32, constraint)
         .prop_map(|(cpus, mem, count, constraint)| Wanted { cpus, mem, count, constraint });
     let shapes = prop_oneof![3 => prop::collection::vec(wanted, 1..3), 1 => Just(Vec::new())];
-    (0..ROLES.len(), shapes, prop::bool::weighted(0.15))
-        .prop_map(|(role, shapes, gang)| Asker { role, shapes, gang })
+    (0..ROLES.len(), shapes, prop::bool::weighted(0.15)).prop_map(|(role, shapes, gang)| Asker {
+        role,
+        shapes,
+        gang,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -194,12 +202,17 @@ impl Play {
         self.cluster.kernel.explain(self.cluster.now, &question).unwrap().funnels
     }
 
-    fn check(&self) -> Result<(), TestCaseError> {
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        self.cluster.advance(secs(0));
         for (framework, asker) in &self.askers {
             for funnel in self.funnels(*framework) {
                 let excluded: usize = funnel.stages.iter().map(|stage| stage.agents).sum();
                 prop_assert_eq!(excluded + funnel.fits, self.agents.len(), "{:#?}", funnel);
-                prop_assert!(funnel.fits == 0 || asker.gang, "the allocator would have offered it: {:#?}", funnel);
+                prop_assert!(
+                    funnel.fits == 0 || asker.gang,
+                    "the allocator would have offered it: {:#?}",
+                    funnel
+                );
                 prop_assert_eq!(funnel.nearest.is_some(), !self.agents.is_empty());
                 prop_assert!(!funnel.hint.is_empty());
             }
@@ -219,7 +232,9 @@ impl Play {
         let mut followed = Vec::new();
         for _ in 0..12 {
             let funnel = self.funnels(framework).into_iter().next();
-            let Some((funnel, nearest)) = funnel.and_then(|f| Some((f.clone(), f.nearest?))) else { return Ok(()) };
+            let Some((funnel, nearest)) = funnel.and_then(|f| Some((f.clone(), f.nearest?))) else {
+                return Ok(());
+            };
             let before = self.cluster.held(framework);
             self.fix(framework, &mut asker, &funnel, &nearest);
             followed.push(nearest);
@@ -235,7 +250,9 @@ impl Play {
         let is_it = |agent: &&AgentHandle| self.cluster.agent_id(**agent) == nearest.agent_id;
         let agent = *self.agents.iter().find(is_it).unwrap();
         let cluster = &mut self.cluster;
-        match nearest.reason.clone().unwrap() {
+        // What was kept for a demand that is gone is offered in the next turn.
+        let Some(reason) = nearest.reason.clone() else { return cluster.advance(secs(0)) };
+        match reason {
             Exclusion::NotActive => cluster.connect(agent),
             Exclusion::Draining => cluster.operator(OperatorRequest::Reactivate(nearest.agent_id.clone())),
             Exclusion::Constraint { .. } => {
@@ -248,7 +265,7 @@ impl Play {
                 let lacks = lacks(funnel, nearest);
                 cluster.change(agent, |info| info.resources = info.resources.checked_add(&lacks).unwrap());
             }
-            Exclusion::HeldForWaiting { .. } => cluster.advance(secs(60)),
+            Exclusion::HeldForWaiting { .. } => wait(cluster, agent),
             Exclusion::Limit { role, .. } => no_quota(cluster, role),
             Exclusion::Headroom { roles } => roles.into_iter().for_each(|role| no_quota(cluster, role)),
         }
@@ -268,6 +285,17 @@ impl Promise {
     }
 }
 
+/// Time passes, and what was told to end on the agent does.
+fn wait(cluster: &mut Cluster, agent: AgentHandle) {
+    cluster.advance(secs(60));
+    for task in cluster.agents_tasks(agent) {
+        let key = (task.framework_id, task.info.id);
+        if cluster.kernel.task_ref(&key).is_some_and(preempt::is_ending) {
+            cluster.report(agent, key.1.as_str(), TaskState::Killed);
+        }
+    }
+}
+
 fn no_quota(cluster: &mut Cluster, role: divvy_proto::role::RolePath) {
     cluster.operator(OperatorRequest::SetQuota { role, quota: None, force: true });
 }
@@ -281,7 +309,9 @@ fn lacks(funnel: &Funnel, nearest: &Nearest) -> Resources {
         parse(shortage, &shortage.wanted).saturating_sub(&parse(shortage, &shortage.available))
     };
     match funnel.shape {
-        Some(_) => nearest.missing.iter().map(one).fold(Resources::new(), |all, one| all.checked_add(&one).unwrap()),
+        Some(_) => {
+            nearest.missing.iter().map(one).fold(Resources::new(), |all, one| all.checked_add(&one).unwrap())
+        }
         None => size(1, 1).parse().unwrap(),
     }
 }
