@@ -124,6 +124,17 @@ impl Cluster {
         Ok(spent)
     }
 
+    /// Gives back what only this bench remembers. The cluster cannot go on after that.
+    pub fn forget_all_but_the_kernel(&mut self) -> Result<()> {
+        self.tell_changes()?;
+        self.effects = Vec::new();
+        self.agents = Vec::new();
+        self.agent_by_id = HashMap::new();
+        self.peers = HashMap::new();
+        self.frameworks.iter_mut().for_each(|framework| framework.offers = Vec::new());
+        Ok(())
+    }
+
     /// One turn with one input that needs no store, and how long it took on the clock: without the other clocks' own cost.
     pub fn event(&mut self, input: Input) -> Result<Duration> {
         let begun = Instant::now();

@@ -114,6 +114,8 @@ pub struct Book {
 impl Book {
     /// A step that was repeated, each time with so many items.
     pub fn record(&mut self, scenario: &str, size: Size, step: &str, items: u64, all: &[Spent]) {
+        // A full run takes minutes, and its tables come last.
+        eprintln!("{scenario} {}: {step}", show_size(size));
         let mut wall: Vec<f64> = all.iter().map(|spent| micros(spent.wall)).collect();
         let mut cpu: Vec<f64> = all.iter().map(|spent| micros(spent.cpu)).collect();
         wall.sort_by(f64::total_cmp);

@@ -18,7 +18,6 @@ use crate::{memory, resources, tasks};
 pub fn freed(book: &mut Book, size: Size, samples: usize) -> Result<()> {
     let scenario = "Freed to offered";
     memory::forget_peak();
-    let before = memory::in_use();
     let mut cluster = Cluster::new();
     let agent = resources("cpus=4;mem=4GiB")?;
     for number in 0..size.frameworks {
@@ -26,14 +25,6 @@ pub fn freed(book: &mut Book, size: Size, samples: usize) -> Result<()> {
         cluster.turn(vec![subscription])?;
     }
     cluster.add_agents(size.agents, &agent)?;
-    let bytes = memory::in_use() - before;
-    book.fact(
-        scenario,
-        size,
-        "bytes an agent, all of it offered (this bench's copies included)",
-        bytes as f64 / size.agents as f64,
-        Some(2048.0),
-    );
     let mut holders = fill(&mut cluster, &agent)?;
     book.fact(scenario, size, "MiB at most, resident", memory::peak_mib(), Some(1024.0));
 
@@ -83,6 +74,25 @@ fn take_offer(cluster: &mut Cluster) -> Option<(usize, OfferInfo)> {
     // Who was offered something last is asked first: most often it is the only one.
     let all = cluster.frameworks.iter_mut().enumerate();
     all.filter_map(|(at, framework)| Some((at, framework.offers.pop()?))).next()
+}
+
+/// What the kernel itself takes for each agent, everything offered, and of this bench nothing.
+pub fn memory(book: &mut Book, size: Size) -> Result<()> {
+    let scenario = "Memory";
+    memory::forget_peak();
+    let mut cluster = Cluster::new();
+    for number in 0..size.frameworks {
+        let subscription = cluster.subscribe(&format!("role{}", number % size.roles), &[])?;
+        cluster.turn(vec![subscription])?;
+    }
+    cluster.forget_all_but_the_kernel()?;
+    let before = memory::in_use();
+    cluster.add_agents(size.agents, &resources("cpus=4;mem=4GiB;disk=4GiB;ports=[31000-32000]")?)?;
+    cluster.forget_all_but_the_kernel()?;
+    let bytes = memory::in_use() - before;
+    let each = bytes as f64 / size.agents as f64;
+    book.fact(scenario, size, "bytes an agent, all of it offered", each, Some(2048.0));
+    Ok(())
 }
 
 /// One framework more, and what it says, while others hold everything.

@@ -70,6 +70,11 @@ fn measure(book: &mut Book, mode: Mode) -> Result<()> {
             latency::freed(book, size(agents, frameworks, frameworks.min(100)), mode.pick(20_000, 20))?;
         }
     }
+    if is_wanted("Memory") {
+        for (agents, frameworks) in sizes(mode, &[1000]) {
+            latency::memory(book, size(agents, frameworks, frameworks.min(100)))?;
+        }
+    }
     if is_wanted("One") {
         for (agents, frameworks) in sizes(mode, &[1, 1000]) {
             latency::one_framework(book, size(agents, frameworks, frameworks.min(100)), mode.pick(500, 5))?;

@@ -72,7 +72,7 @@ impl fmt::Display for AttributeValue {
 /// Attributes by name. Every offer carries those of its agent, so a copy shares them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(from = "BTreeMap<String, AttributeValue>")]
-pub struct Attributes(Option<Arc<BTreeMap<String, AttributeValue>>>);
+pub struct Attributes(Option<Arc<[(String, AttributeValue)]>>);
 
 impl Attributes {
     /// None.
@@ -84,7 +84,9 @@ impl Attributes {
     /// The value under this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&AttributeValue> {
-        self.0.as_ref()?.get(name)
+        let all = self.0.as_ref()?;
+        let at = all.binary_search_by(|(other, _)| other.as_str().cmp(name)).ok()?;
+        all.get(at).map(|(_, value)| value)
     }
 
     /// All, by name.
@@ -94,15 +96,17 @@ impl Attributes {
 
     /// With this value under this name.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: AttributeValue) -> Self {
-        Arc::make_mut(self.0.get_or_insert_default()).insert(name.into(), value);
-        self
+    pub fn with(self, name: impl Into<String>, value: AttributeValue) -> Self {
+        let all = self.iter().map(|(name, value)| (name.to_owned(), value.clone()));
+        let mut all: BTreeMap<String, AttributeValue> = all.collect();
+        all.insert(name.into(), value);
+        all.into()
     }
 }
 
 impl From<BTreeMap<String, AttributeValue>> for Attributes {
     fn from(all: BTreeMap<String, AttributeValue>) -> Self {
-        Self((!all.is_empty()).then(|| Arc::new(all)))
+        Self((!all.is_empty()).then(|| all.into_iter().collect()))
     }
 }
 

@@ -15,6 +15,7 @@ pub struct RangeSet(SmallVec<[(u32, u32); 2]>);
 
 /// In one go: the derived one would clone range by range.
 impl Clone for RangeSet {
+    #[inline]
     fn clone(&self) -> Self {
         Self(SmallVec::from_slice(&self.0))
     }
@@ -73,6 +74,7 @@ impl RangeSet {
 
     /// Whether there are none.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -62,6 +62,7 @@ pub struct Resources {
 
 /// Mostly a copy of a few words: allocations are made of little else.
 impl Clone for Resources {
+    #[inline]
     fn clone(&self) -> Self {
         let custom = if self.custom.is_empty() { SmallVec::new_const() } else { self.custom.clone() };
         Self { scalars: self.scalars, custom, ports: self.ports.clone() }
@@ -151,12 +152,14 @@ impl Resources {
 
     /// Ports.
     #[must_use]
+    #[inline]
     pub fn ports(&self) -> &RangeSet {
         &self.ports
     }
 
     /// A well-known scalar in its smallest unit.
     #[must_use]
+    #[inline]
     pub const fn scalar(&self, dimension: Dimension) -> i64 {
         self.scalars[dimension as usize]
     }
@@ -173,18 +176,21 @@ impl Resources {
     }
 
     /// Custom scalars, by name, in thousandths.
+    #[inline]
     pub fn custom(&self) -> impl Iterator<Item = (&str, i64)> + '_ {
         self.custom.iter().map(|(name, amount)| (name.as_ref(), *amount))
     }
 
     /// Whether there is nothing.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.scalars == [0; 4] && self.custom.is_empty() && self.ports.is_empty()
     }
 
     /// Whether `other` could be taken from this.
     #[must_use]
+    #[inline]
     pub fn contains(&self, other: &Self) -> bool {
         self.scalars.iter().zip(&other.scalars).all(|(mine, theirs)| mine >= theirs)
             && other.custom.iter().all(|(name, amount)| self.custom_amount(name) >= *amount)
