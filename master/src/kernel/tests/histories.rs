@@ -420,6 +420,10 @@ proptest! {
         for quota in cluster.kernel.quotas() {
             cluster.operator(OperatorRequest::SetQuota { role: quota.role, quota: None, force: true });
         }
+        // What is kept for a demand that has waited long is idle for a reason.
+        for framework in history.frameworks {
+            cluster.call(framework, CallBody::Suppress { roles: vec![] });
+        }
         let last = cluster.framework("last");
         cluster.advance(secs(100));
         cluster.call(last, CallBody::Revive { roles: vec![] });
