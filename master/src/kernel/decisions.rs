@@ -183,7 +183,9 @@ impl Kernel {
             Note::Held { agent, shape, since, .. } => {
                 agent_id = Some(self.allocator.slot(*agent).id.clone());
                 let waited = now.since(*since).as_secs();
-                let why = format!("kept for {shape} of {name}, which has waited {waited} s: others of {role} get nothing there");
+                let why = format!(
+                    "kept for {shape} of {name}, which has waited {waited} s: others of {role} get nothing there"
+                );
                 (DecisionKind::Held, why)
             }
             Note::GangGathering { kept, missing, .. } => {
@@ -196,9 +198,10 @@ impl Kernel {
                 );
                 (DecisionKind::GangReleased, why)
             }
-            Note::GangComplete { gang, .. } => {
-                (DecisionKind::GangComplete, format!("the gang of {name} is complete, and offered as gang {gang}"))
-            }
+            Note::GangComplete { gang, .. } => (
+                DecisionKind::GangComplete,
+                format!("the gang of {name} is complete, and offered as gang {gang}"),
+            ),
         };
         let about = Decided::new(what, why);
         self.decide(now, Decided { framework_id: Some(framework_id), role: Some(role), agent_id, ..about });

@@ -105,7 +105,9 @@ impl Kinds {
         let named = text.into_iter().flat_map(|text| text.split(',')).map(str::trim);
         let kind = |name: &str| {
             let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-            known.ok_or_else(|| Invalid::new("kind", name, format!("some of {}", Kind::ALL.map(Kind::name).join(","))))
+            known.ok_or_else(|| {
+                Invalid::new("kind", name, format!("some of {}", Kind::ALL.map(Kind::name).join(",")))
+            })
         };
         named.map(kind).collect::<Result<_, _>>().map(Self)
     }
@@ -159,7 +161,9 @@ pub(super) enum CannotResume {
         oldest: u64,
     },
     /// No change had it yet.
-    #[error("index {since} was not given out yet, the last is {last}: start over without `since`, with a snapshot")]
+    #[error(
+        "index {since} was not given out yet, the last is {last}: start over without `since`, with a snapshot"
+    )]
     NotYet {
         /// The index.
         since: u64,
@@ -326,7 +330,10 @@ mod tests {
         let refused = |since| changes.resume(since, &Kinds::default()).err();
         assert_eq!(refused(last), None);
         assert_eq!(refused(FIRST + 10), None);
-        assert_eq!(refused(FIRST + 9), Some(CannotResume::Forgotten { since: FIRST + 9, oldest: FIRST + 10 }));
+        assert_eq!(
+            refused(FIRST + 9),
+            Some(CannotResume::Forgotten { since: FIRST + 9, oldest: FIRST + 10 })
+        );
         assert_eq!(refused(last + 1), Some(CannotResume::NotYet { since: last + 1, last }));
         let other = (2 << EPOCH_SHIFT) + 5;
         assert_eq!(refused(other), Some(CannotResume::OtherMaster { since: other, epoch: 3 }));

@@ -68,7 +68,8 @@ async fn a_question_that_has_no_answer_says_what_to_ask_instead() {
         ("pod=p1", 400, "pod"),
     ];
     for (query, status, says) in cases {
-        let refused = cluster.refusal(cluster.http.get(cluster.url(&format!("/api/v1/explain?{query}")))).await;
+        let refused =
+            cluster.refusal(cluster.http.get(cluster.url(&format!("/api/v1/explain?{query}")))).await;
         assert!(refused.0 == status && refused.1.contains(says), "{query}: {refused:?}");
     }
 }

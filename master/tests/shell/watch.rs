@@ -72,7 +72,10 @@ async fn events_since(cluster: &Cluster, since: u64) -> Events {
 
 async fn events_of(cluster: &Cluster, request: reqwest::RequestBuilder) -> Events {
     let answer = cluster.answer(request).await;
-    assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
     Reader { body: answer.bytes_stream().boxed(), text: String::new() }
 }
 
@@ -216,10 +219,12 @@ async fn an_index_of_another_master_is_refused_and_so_is_a_kind_that_does_not_ex
     let mut cluster = Cluster::start().await;
     let (index, _) = events(&cluster).await.change().await;
     cluster.restart().await;
-    let refused = cluster.refusal(cluster.http.get(cluster.url(&format!("/api/v1/events?since={index}")))).await;
+    let refused =
+        cluster.refusal(cluster.http.get(cluster.url(&format!("/api/v1/events?since={index}")))).await;
     assert_eq!(refused.0, 410);
     assert!(refused.1.contains("start over without `since`, with a snapshot"), "{}", refused.1);
-    let (status, error) = cluster.refusal(cluster.http.get(cluster.url("/api/v1/events?kind=task,pod"))).await;
+    let (status, error) =
+        cluster.refusal(cluster.http.get(cluster.url("/api/v1/events?kind=task,pod"))).await;
     assert_eq!(status, 400);
     assert!(error.contains("pod"), "{error}");
 }
@@ -227,8 +232,7 @@ async fn an_index_of_another_master_is_refused_and_so_is_a_kind_that_does_not_ex
 #[tokio::test]
 async fn a_reader_may_name_the_kinds_that_it_wants() {
     let cluster = Cluster::start().await;
-    let mut agents =
-        events_of(&cluster, cluster.http.get(cluster.url("/api/v1/events?kind=agent"))).await;
+    let mut agents = events_of(&cluster, cluster.http.get(cluster.url("/api/v1/events?kind=agent"))).await;
     let _agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;
     let _framework = Framework::subscribe(&cluster, framework_info("test")).await;
     let _agent = Agent::register(&cluster, agent_info("agent-2"), Vec::new()).await;

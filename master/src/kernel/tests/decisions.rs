@@ -41,7 +41,10 @@ fn only_the_latest_are_kept_and_each_is_found_by_what_it_is_about() {
     assert_eq!(indices(&decisions, &all), [3, 4, 5, 6]);
     let role = |role: &str| Some(role.parse().unwrap());
     assert_eq!(indices(&decisions, &DecisionFilter { role: role("eng/ads"), ..all.clone() }), [4, 6]);
-    assert_eq!(indices(&decisions, &DecisionFilter { role: role("eng"), limit: Some(3), ..all.clone() }), [4, 5, 6]);
+    assert_eq!(
+        indices(&decisions, &DecisionFilter { role: role("eng"), limit: Some(3), ..all.clone() }),
+        [4, 5, 6]
+    );
     assert_eq!(indices(&decisions, &DecisionFilter { since: (2 << 40) + 5, ..all.clone() }), [6]);
     assert_eq!(indices(&decisions, &DecisionFilter { since: (1 << 40) + 99, ..all.clone() }), [3, 4, 5, 6]);
     assert_eq!(indices(&decisions, &DecisionFilter { without_offers: true, ..all.clone() }), [4, 6]);

@@ -148,7 +148,11 @@ impl Wanted {
     fn new(kinds: impl Iterator<Item = WatchKind>) -> Result<Self, Status> {
         let kinds: Vec<WatchKind> = kinds.collect();
         if kinds.contains(&WatchKind::Unspecified) {
-            return Err(invalid(Invalid::new("kinds", "0", "AGENTS, FRAMEWORKS, TASKS, STATUS, ROLES or DECISIONS")));
+            return Err(invalid(Invalid::new(
+                "kinds",
+                "0",
+                "AGENTS, FRAMEWORKS, TASKS, STATUS, ROLES or DECISIONS",
+            )));
         }
         let wants = |kind| kinds.is_empty() || kinds.contains(&kind);
         Ok(Self {
