@@ -32,7 +32,8 @@ impl Allocator {
         let order = self.tree.naive_order();
         for stage in [Stage::Guaranteed, Stage::Fair] {
             for client in &order {
-                let is_gang = self.clients[client.0].want.demand().is_some_and(|wanted| wanted.gang.is_some());
+                let is_gang =
+                    self.clients[client.0].want.demand().is_some_and(|wanted| wanted.gang.is_some());
                 if is_gang && self.naive_gang(now, *client, stage, grants) {
                     return true;
                 }
@@ -81,9 +82,9 @@ impl Allocator {
                     let slot = &self.slots[agent.0];
                     shape.constraint.as_ref().is_none_or(|constraint| constraint.holds(&slot.as_facts()))
                 };
-                let usual = agents().filter(|agent| fit(*agent)).filter_map(|agent| {
-                    Some((agent, self.naive_shape(now, client, stage, agent, shape)?))
-                });
+                let usual = agents()
+                    .filter(|agent| fit(*agent))
+                    .filter_map(|agent| Some((agent, self.naive_shape(now, client, stage, agent, shape)?)));
                 let revocable = agents().filter(|agent| fit(*agent)).filter_map(|agent| {
                     Some((agent, self.naive_revocable(now, client, stage, agent, Some(shape))?))
                 });
@@ -129,7 +130,8 @@ impl Allocator {
         let left = self.naive_lineage(client).into_iter().filter_map(|node| {
             let node = &self.tree.nodes[node.at()];
             let limit = node.promise.as_ref()?.quota.limit.get(name)?;
-            let gone = node.used.get(name) + node.reserved.get(name) + self.clients[client.0].own_offers.get(name);
+            let gone =
+                node.used.get(name) + node.reserved.get(name) + self.clients[client.0].own_offers.get(name);
             Some((i128::from(limit) - gone).max(0))
         });
         left.min().unwrap_or(i128::MAX)
@@ -212,10 +214,12 @@ impl Allocator {
     /// The largest shape that anybody at or below a node wants.
     fn naive_largest(&self, at: NodeIx) -> Option<Size> {
         let promise = self.tree.nodes[at.at()].promise.as_ref()?;
-        let below = |client: &ClientIx| self.tree.path(self.clients[client.0].node).any(|(node, _)| node == at);
+        let below =
+            |client: &ClientIx| self.tree.path(self.clients[client.0].node).any(|(node, _)| node == at);
         let clients = self.all_clients().map(|(client, _)| client).filter(below);
         let shapes = clients.flat_map(|client| self.clients[client.0].want.shapes());
-        let wanted = shapes.filter(|shape| shape.count > 0).map(|shape| Size::of_amounts(&shape.shape.amounts()));
+        let wanted =
+            shapes.filter(|shape| shape.count > 0).map(|shape| Size::of_amounts(&shape.shape.amounts()));
         wanted.max_by_key(|shape| (promise.part_of(shape), shape.clone()))
     }
 
@@ -228,11 +232,15 @@ impl Allocator {
     }
 
     fn naive_is_kept(&self, client: ClientIx, agent: AgentIx) -> bool {
+        if self.holds.room_on(agent).is_some_and(|whose| whose != client) {
+            return true;
+        }
         let Some(keeper) = self.holds.on(agent).filter(|keeper| *keeper != client) else { return false };
         let (theirs, mine) = (&self.clients[keeper.0], &self.clients[client.0]);
         let since = |want: &Want| want.shapes().iter().filter(|s| s.wanting() > 0).map(|s| s.since).min();
         let Some(theirs_since) = since(&theirs.want) else { return false };
-        theirs.role == mine.role && since(&mine.want).is_none_or(|mine| (theirs_since, keeper) < (mine, client))
+        theirs.role == mine.role
+            && since(&mine.want).is_none_or(|mine| (theirs_since, keeper) < (mine, client))
     }
 
     /// Whether a guarantee on the client's path is there for this: it is within what that lacks (or, for a classic client,
