@@ -12,10 +12,10 @@ use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
 use super::charge::Charge;
+use super::classes::ClassIx;
 use super::obstacle::Obstacle;
 use super::size::Size;
 use super::slots::Slot;
-use super::classes::ClassIx;
 use super::walk::Stage;
 use super::wishes::{ShapeNeed, Want};
 use super::{AgentIx, Allocator, ClientIx};
@@ -163,7 +163,8 @@ impl Scan<'_> {
 impl<'a> Scan<'a> {
     fn put(&mut self, agent: AgentIx, found: Found<'a>) {
         let Found { cause, missing, until, roles, lack } = found;
-        let at = self.stages.iter().position(|stage| stage.cause.is_same(&cause)).unwrap_or(self.stages.len());
+        let at =
+            self.stages.iter().position(|stage| stage.cause.is_same(&cause)).unwrap_or(self.stages.len());
         if at == self.stages.len() {
             self.stages.push(Counted {
                 cause,
@@ -221,7 +222,9 @@ impl Allocator {
     pub(in crate::kernel) fn waiting(&self, client: ClientIx) -> Vec<Waiting> {
         match &self.clients[client.0].want {
             Want::Nothing => Vec::new(),
-            Want::Anything => vec![Waiting { client, shape: None, count: 1, since: None, gang: None, need: None }],
+            Want::Anything => {
+                vec![Waiting { client, shape: None, count: 1, since: None, gang: None, need: None }]
+            }
             Want::Demand(wanted) => {
                 let waits = wanted.shapes.iter().filter(|shape| shape.wanting() > 0);
                 let waiting = waits.map(|shape| Waiting {
@@ -255,7 +258,9 @@ impl Allocator {
                     Away::NotActive => Some(Found::of(Cause::NotActive)),
                 },
                 true => match clauses.failing(waiting, slot) {
-                    Some(clause) => Some(Found { lack: self.lack(waiting, slot), ..Found::of(Cause::Clause(clause)) }),
+                    Some(clause) => {
+                        Some(Found { lack: self.lack(waiting, slot), ..Found::of(Cause::Clause(clause)) })
+                    }
                     None => {
                         let obstacle = self.obstacle_beyond(&terms, waiting.need.as_deref(), agent).err();
                         obstacle.map(|obstacle| self.found(waiting, slot, obstacle))
@@ -305,11 +310,12 @@ impl Allocator {
     fn lack(&self, waiting: &Waiting, slot: &Slot) -> u64 {
         let Some(need) = &waiting.need else { return 0 };
         let has = free(slot, &self.clients[waiting.client.0].role);
-        let parts = need.size.iter().map(|(name, wants)| {
-            let missing = (wants - has.get(name)).max(0);
-            u64::try_from(missing.saturating_mul(1_000_000) / wants.max(1)).unwrap_or(u64::MAX)
+        let parts = need.size.zip(&has, |wants, has| match wants > has {
+            true => (wants - has).saturating_mul(1_000_000) / wants,
+            false => 0,
         });
-        parts.fold(0, u64::saturating_add)
+        let all = parts.iter().map(|(_, part)| part).fold(0, i128::saturating_add);
+        u64::try_from(all).unwrap_or(u64::MAX)
     }
 
     /// What an agent lacks for a shape in what the client could have there, now or `ever`: dimension, wanted, there.
@@ -358,7 +364,8 @@ fn everything(slot: &Slot) -> Size {
 fn others(slot: &Slot, role: &RolePath) -> Vec<RolePath> {
     let owners = slot.total.reserved.iter().filter_map(|piece| piece.owner());
     let owners = owners.filter(|owner| !owner.contains(role));
-    let mut owners: Vec<RolePath> = owners.chain(slot.volumes.iter().map(|(owner, _)| owner)).cloned().collect();
+    let mut owners: Vec<RolePath> =
+        owners.chain(slot.volumes.iter().map(|(owner, _)| owner)).cloned().collect();
     owners.sort();
     owners.dedup();
     owners

@@ -115,7 +115,9 @@ impl Terms {
 
     /// Whether there is anything unreserved that would be worth an offer.
     pub(super) fn allow_anything(&self) -> bool {
-        let worth = |most: &Most| most.at_most("cpus") >= super::LEAST_CPUS || most.at_most("mem") >= super::LEAST_MEM;
+        let worth = |most: &Most| {
+            most.at_most("cpus") >= super::LEAST_CPUS || most.at_most("mem") >= super::LEAST_MEM
+        };
         if !worth(&self.limit) {
             self.met_limit.set(true);
         }
@@ -181,7 +183,8 @@ impl Allocator {
         let this = &self.clients[client.0];
         let (mut limit, mut spare, mut owed, mut path) = (Most::new(), Most::new(), Vec::new(), Vec::new());
         if self.tree.promises > 0 {
-            let promised = || self.tree.path(this.node).filter_map(|(_, node)| Some((node, node.promise.as_ref()?)));
+            let promised =
+                || self.tree.path(this.node).filter_map(|(_, node)| Some((node, node.promise.as_ref()?)));
             for (node, promise) in promised().filter(|(_, promise)| !promise.limit.is_open()) {
                 let mut gone = node.consumed();
                 gone.add(&this.own_offers);
@@ -218,7 +221,8 @@ impl Allocator {
         if !slot.active {
             return Err(Blocked::Inactive);
         }
-        let reserved: Vec<Reserved> = slot.available.reserved.iter().filter(|p| terms.owns(p)).cloned().collect();
+        let reserved: Vec<Reserved> =
+            slot.available.reserved.iter().filter(|p| terms.owns(p)).cloned().collect();
         let with = |unreserved: &Resources| Charge {
             unreserved: unreserved.clone(),
             reserved: reserved.clone(),
@@ -370,7 +374,8 @@ impl Allocator {
             Blocked::Kept(keeper) => Obstacle::Kept(keeper),
             Blocked::Limit => self.limit_in_the_way(terms, need, slot),
             Blocked::Headroom(node) => {
-                let wanted = need.map_or_else(|| slot.available.unreserved.clone(), |need| need.scalars.clone());
+                let wanted =
+                    need.map_or_else(|| slot.available.unreserved.clone(), |need| need.scalars.clone());
                 let dimension = terms.spare.exceeded(&wanted).unwrap_or(PORTS);
                 let owed = || self.tree.owed_in(dimension).first().map(|(_, node)| *node);
                 let role = node.or_else(owed).and_then(|node| self.tree.name_of(node));
@@ -453,13 +458,14 @@ fn short(slot: &Slot, terms: &Terms, need: &ShapeNeed) -> Obstacle {
         size
     };
     let lacks = |has: &Size| {
-        need.size.iter().map(|(name, wanted)| (name, wanted - has.get(name))).find(|(_, missing)| *missing > 0)
+        let missing = need.size.zip(has, |wanted, has| (wanted - has).max(0));
+        missing.iter().next().map(|(name, missing)| (name.to_owned(), missing))
     };
     let (total, free) = (of(&slot.total), of(&slot.available));
     let (found, ever) = match lacks(&total) {
         Some(found) => (Some(found), true),
         None => (lacks(&free), false),
     };
-    let (dimension, missing) = found.unwrap_or(("cpus", 0));
-    Obstacle::Short { dimension: dimension.to_owned(), missing, ever }
+    let (dimension, missing) = found.unwrap_or_else(|| ("cpus".to_owned(), 0));
+    Obstacle::Short { dimension, missing, ever }
 }
