@@ -101,24 +101,13 @@ pub fn idle(book: &mut Book, size: Size, turns: usize) -> Result<()> {
     let scenario = "All filters standing";
     let mut cluster = with_frameworks(book, scenario, size, &[])?;
     cluster.add_agents(size.agents, &resources("cpus=24;mem=4GiB;disk=4GiB;ports=[31000-32000]")?)?;
-    let mut filters = 0;
-    let before = crate::memory::in_use();
     loop {
         let (declines, count) = cluster.decline_all(NEVER)?;
         if count == 0 {
             break;
         }
-        filters += count;
         cluster.turn(declines)?;
     }
-    let filters_and_all = crate::memory::in_use().saturating_sub(before) as f64 / filters as f64;
-    book.fact(
-        scenario,
-        size,
-        "bytes a filter, alike (with the agents' other changes)",
-        filters_and_all,
-        Some(32.0),
-    );
     let mut spent = Vec::new();
     for _ in 0..turns {
         spent.push(cluster.event(Input::Tick)?);
