@@ -146,10 +146,7 @@ fn quotas(book: &mut Book, mode: Mode) -> Result<()> {
 fn upstream(book: &mut Book, mode: Mode) -> Result<()> {
     for (agents, frameworks) in sizes(mode, &[1, 1000]) {
         let size = size(agents, frameworks, 1);
-        // With 1,000 frameworks each agent that joins makes all shares anew: an hour at 100,000, one by one.
-        if size.agents <= 50_000 {
-            classic::add_and_update(book, size)?;
-        }
+        classic::add_and_update(book, size)?;
         classic::decline(book, size)?;
         if frameworks > 1 {
             classic::suppress(book, size)?;
