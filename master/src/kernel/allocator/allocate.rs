@@ -261,7 +261,8 @@ impl Allocator {
 
     /// Gives a client one unit, if it can take any.
     fn try_client(&mut self, now: Timestamp, client: ClientIx, stage: Stage, grants: &mut Grants) -> bool {
-        let has_hope = !self.fresh.is_empty() || self.hot.contains(&client) || self.paired.contains_key(&client);
+        let has_hope =
+            !self.fresh.is_empty() || self.hot.contains(&client) || self.paired.contains_key(&client);
         if self.progress(client, stage).failed || !has_hope {
             return false;
         }
@@ -269,7 +270,9 @@ impl Allocator {
         let unit = match &self.clients[client.0].want {
             Want::Nothing => None,
             Want::Anything => self.try_classic(&terms, stage),
-            Want::Demand(wanted) if wanted.gang.is_some() => return self.try_gang(now, client, stage, grants),
+            Want::Demand(wanted) if wanted.gang.is_some() => {
+                return self.try_gang(now, client, stage, grants);
+            }
             Want::Demand(_) => self.try_demand(&terms, stage),
         };
         self.note_bounds(&terms);
@@ -373,14 +376,15 @@ impl Allocator {
             return;
         }
         let now = self.tree.fits.all();
-        let lost: Vec<u64> = before.iter().zip(&now).map(|(before, now)| before.saturating_sub(*now)).collect();
+        let lost: Vec<u64> =
+            before.iter().zip(&now).map(|(before, now)| before.saturating_sub(*now)).collect();
         let is_looser = fell.iter().any(|(fit, fell)| lost.get(fit.at()).is_none_or(|lost| fell > lost));
         if is_looser {
             self.hot.append(&mut self.kept_back_by_shape);
             self.epoch += 1;
         } else if lost.iter().any(|lost| *lost > 0) {
-            for client in std::mem::take(&mut self.kept_back_by_shape) {
-                self.paired.entry(client).or_default().insert(agent);
+            for client in &self.kept_back_by_shape {
+                self.paired.entry(*client).or_default().insert(agent);
             }
             self.epoch += 1;
         }

@@ -113,9 +113,8 @@ impl Charge {
 
     /// Whether `other` could be taken from this, pool by pool.
     pub(super) fn contains(&self, other: &Self) -> bool {
-        let is_there = |piece: &Reserved| {
-            self.under(&piece.stack).is_some_and(|mine| mine.contains(&piece.resources))
-        };
+        let is_there =
+            |piece: &Reserved| self.under(&piece.stack).is_some_and(|mine| mine.contains(&piece.resources));
         self.unreserved.contains(&other.unreserved)
             && self.revocable.contains(&other.revocable)
             && other.reserved.iter().all(is_there)
@@ -226,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_task_takes_from_the_innermost_reservation_first_and_from_the_unreserved_last() {
-        let (outer, inner) = (reserved(&["eng"], "cpus=2;ports=[1-2]"), reserved(&["eng", "eng/ads"], "cpus=1"));
+        let (outer, inner) =
+            (reserved(&["eng"], "cpus=2;ports=[1-2]"), reserved(&["eng", "eng/ads"], "cpus=1"));
         let mut left = charge("cpus=4;mem=1GiB;ports=[3-4]", &[outer.clone(), inner.clone()]);
         let whole = left.clone();
 

@@ -199,4 +199,3 @@ pub(super) fn names_agents(constraint: &Predicate) -> bool {
         Predicate::Test(Test { attribute, .. }) => matches!(attribute.as_str(), HOSTNAME | "agent"),
     }
 }
-

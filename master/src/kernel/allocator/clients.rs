@@ -204,8 +204,10 @@ impl Allocator {
         let this = &mut self.clients[client.0];
         let wants_anything = this.want == Want::Anything;
         let wanting = this.want.shapes().iter().filter(|shape| shape.wanting() > 0);
-        let least = wanting.map(|shape| [shape.need.scalars.cpus().millis(), shape.need.scalars.mem().bytes()]);
-        let least = least.reduce(|[cpus, mem], [other_cpus, other_mem]| [cpus.min(other_cpus), mem.min(other_mem)]);
+        let least =
+            wanting.map(|shape| [shape.need.scalars.cpus().millis(), shape.need.scalars.mem().bytes()]);
+        let least =
+            least.reduce(|[cpus, mem], [other_cpus, other_mem]| [cpus.min(other_cpus), mem.min(other_mem)]);
         let before = std::mem::replace(&mut this.least, least);
         self.wants_anything += usize::from(wants_anything);
         self.wants_anything -= usize::from(std::mem::replace(&mut this.wants_anything, wants_anything));
@@ -252,7 +254,10 @@ impl Allocator {
     }
 
     /// Checks that clients hold what a recount says, and all others nothing.
-    pub(in crate::kernel) fn check_clients(&self, held: &BTreeMap<ClientIx, Quantities>) -> Result<(), String> {
+    pub(in crate::kernel) fn check_clients(
+        &self,
+        held: &BTreeMap<ClientIx, Quantities>,
+    ) -> Result<(), String> {
         let nothing = Quantities::default();
         for (at, client) in self.all_clients() {
             if self.tree.held(client.node) != held.get(&at).unwrap_or(&nothing) {
@@ -277,7 +282,10 @@ impl Allocator {
                 shape.offered == client.offered.get(&shape.shape.name).copied().unwrap_or_default()
             });
             if !offered || client.own_offers.is_negative() {
-                return Err(format!("{} in {}: what is on offer is miscounted", client.framework, client.role));
+                return Err(format!(
+                    "{} in {}: what is on offer is miscounted",
+                    client.framework, client.role
+                ));
             }
         }
         match (anything, &least_wanted) == (self.wants_anything, &self.least_wanted) {

@@ -68,9 +68,9 @@ impl Filters {
     ) -> Option<Timestamp> {
         let (place, spot) = Spot::of(agent);
         let page = self.page(client, place)?;
-        let blocks = page.at(spot).filter(|group| {
-            group.until > now && self.refused.get(group.refused).contains(available)
-        });
+        let blocks = page
+            .at(spot)
+            .filter(|group| group.until > now && self.refused.get(group.refused).contains(available));
         blocks.map(|group| group.until).max()
     }
 

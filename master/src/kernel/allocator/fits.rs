@@ -189,7 +189,8 @@ impl FitTable {
     pub(super) fn update(&mut self, before: Option<&Resources>, now: Option<&Resources>) {
         let nothing = Resources::new();
         for watched in self.shapes.iter_mut().flatten() {
-            let times = |free: Option<&Resources>| free.map_or(0, |free| watched.need.times_in(free, &nothing));
+            let times =
+                |free: Option<&Resources>| free.map_or(0, |free| watched.need.times_in(free, &nothing));
             let (before, now) = (times(before), times(now));
             if let Some(fits) = &mut watched.fits {
                 *fits = fits.saturating_add(now).saturating_sub(before);
@@ -201,11 +202,6 @@ impl FitTable {
     /// How often each fits now.
     pub(super) fn all(&self) -> Vec<u64> {
         self.shapes.iter().map(|w| w.as_ref().and_then(|w| w.fits).unwrap_or_default()).collect()
-    }
-
-    /// How often a shape fits now.
-    pub(super) fn fits(&self, fit: FitIx) -> u64 {
-        self.of(fit).and_then(|watched| watched.fits).unwrap_or_default()
     }
 
     /// Whose headroom is in the way, for a client at the end of `path`, of giving `given` of an agent's free resources.
@@ -241,7 +237,10 @@ impl FitTable {
             let times = free.clone().map(|free| watched.need.times_in(free, &nothing));
             let recount = times.fold(0, u64::saturating_add);
             if watched.fits.is_some_and(|fits| fits != recount) {
-                return Err(format!("{:?} fits {:?} times, a recount says {recount}", watched.need, watched.fits));
+                return Err(format!(
+                    "{:?} fits {:?} times, a recount says {recount}",
+                    watched.need, watched.fits
+                ));
             }
         }
         Ok(())

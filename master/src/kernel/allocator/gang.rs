@@ -90,7 +90,8 @@ impl Allocator {
         if self.gangs.gatherer.is_some() || self.gangs.waiting.is_empty() {
             return;
         }
-        let may = |client: &ClientIx| self.clients[client.0].want.demand().is_some_and(|w| w.not_before <= now);
+        let may =
+            |client: &ClientIx| self.clients[client.0].want.demand().is_some_and(|w| w.not_before <= now);
         let mut queue: Vec<ClientIx> = self.gangs.waiting.iter().copied().filter(may).collect();
         queue.sort_by_key(|client| {
             (self.clients[client.0].want.demand().map(|wanted| wanted.queued), *client)
@@ -112,9 +113,11 @@ impl Allocator {
         }
         let could = wanted.shapes.iter().filter(|shape| shape.wanting() > 0).all(|shape| {
             let need = super::fits::Need::of_size(&shape.need.size);
-            let fits = self.slots.iter().filter(|slot| slot.active).filter(|slot| {
-                shape.shape.constraint.as_ref().is_none_or(|c| c.holds(&slot.as_facts()))
-            });
+            let fits = self
+                .slots
+                .iter()
+                .filter(|slot| slot.active)
+                .filter(|slot| shape.shape.constraint.as_ref().is_none_or(|c| c.holds(&slot.as_facts())));
             let nothing = divvy_proto::Resources::new();
             let times = fits.map(|slot| need.times_in(&slot.total.total(), &nothing));
             times.fold(0, u64::saturating_add) >= u64::from(shape.wanting())
@@ -136,7 +139,8 @@ impl Allocator {
     /// The agent is not there any more: what was kept on it is not, either.
     pub(super) fn lose_gathered(&mut self, agent: AgentIx) {
         let Some(gatherer) = &mut self.gangs.gatherer else { return };
-        let (lost, kept) = std::mem::take(&mut gatherer.kept).into_iter().partition(|unit| unit.agent == agent);
+        let (lost, kept) =
+            std::mem::take(&mut gatherer.kept).into_iter().partition(|unit| unit.agent == agent);
         gatherer.kept = kept;
         let lost: Vec<Unit> = lost;
         lost.into_iter().for_each(|unit| self.end_kept(unit));
@@ -304,4 +308,3 @@ impl super::wishes::Want {
         self.demand_mut().into_iter().for_each(Wanted::forget_search);
     }
 }
-

@@ -133,8 +133,12 @@ impl Allocator {
 
     /// Ends what is kept without need: the agent or the demand is gone, or the client is no longer the first of its role.
     pub(super) fn review_holds(&mut self) {
-        let vain: Vec<ClientIx> =
-            self.holds.iter().filter(|(client, agent)| !self.may_keep(*client, *agent)).map(|(c, _)| c).collect();
+        let vain: Vec<ClientIx> = self
+            .holds
+            .iter()
+            .filter(|(client, agent)| !self.may_keep(*client, *agent))
+            .map(|(c, _)| c)
+            .collect();
         vain.into_iter().for_each(|client| self.end_hold(client));
     }
 

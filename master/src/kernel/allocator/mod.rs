@@ -55,8 +55,9 @@ use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
 use agent_set::AgentSet;
-#[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
-pub(super) use allocate::{Allocated, Grant, Note};
+#[cfg(test)]
+use allocate::Allocated;
+pub(super) use allocate::{Grant, Note};
 pub(super) use charge::Charge;
 use classes::Classes;
 use clients::Client;
@@ -65,27 +66,20 @@ use filters::Filters;
 use gang::Gangs;
 use holds::Holds;
 use index::{Index, Room};
-#[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
 pub(super) use obstacle::Obstacle;
-#[allow(unused_imports, reason = "the rest of the kernel is about to use them")]
 pub(super) use quota::{OverLimit, Starving};
 use roles::{Hands, RoleTree};
 pub(super) use share::{Key, Quantities, Share};
 pub(super) use size::Size;
-pub(super) use walk::Stage;
 pub(super) use slots::{Facts, Slot, Sums};
-pub(super) use wishes::{DemandState, Wish};
+pub(super) use walk::Stage;
+pub(super) use wishes::Wish;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(super) struct $name(usize);
-
-        impl $name {
-            const MIN: Self = Self(usize::MIN);
-            const MAX: Self = Self(usize::MAX);
-        }
     };
 }
 
@@ -97,6 +91,10 @@ index!(
     /// A framework in one of its roles.
     ClientIx
 );
+
+impl AgentIx {
+    const MIN: Self = Self(0);
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Allocator {
@@ -278,7 +276,9 @@ impl Allocator {
         was_free.iter().for_each(|free| self.free_sum.sub_resources(&free.unreserved));
         is_free.iter().for_each(|free| self.free_sum.add_resources(&free.unreserved));
         if !self.tree.fits.is_empty() {
-            self.tree.fits.update(was_free.map(|free| &free.unreserved), is_free.map(|free| &free.unreserved));
+            self.tree
+                .fits
+                .update(was_free.map(|free| &free.unreserved), is_free.map(|free| &free.unreserved));
         }
         let has_reserved = |free: Option<&Charge>| usize::from(free.is_some_and(|f| !f.reserved.is_empty()));
         self.with_reserved += has_reserved(is_free);

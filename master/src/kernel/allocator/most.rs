@@ -47,7 +47,9 @@ impl Most {
     /// The bound of a dimension is `to`, or what it was if that is less. Never negative.
     pub(super) fn lower(&mut self, name: &str, to: i128) {
         let to = i64::try_from(to.max(0)).unwrap_or(NONE - 1);
-        if let Some(mine) = NAMES.iter().position(|known| *known == name).and_then(|at| self.known.get_mut(at)) {
+        if let Some(mine) =
+            NAMES.iter().position(|known| *known == name).and_then(|at| self.known.get_mut(at))
+        {
             *mine = to.min(*mine);
             return;
         }
@@ -105,7 +107,8 @@ impl Most {
         let mut known = names.into_iter().zip(known_of(resources).into_iter().zip(self.known));
         let known = known.find(|(_, (amount, bound))| amount > bound).map(|(name, _)| name);
         let custom = || {
-            let amount = |name: &str| resources.custom().find(|(mine, _)| *mine == name).map_or(0, |(_, a)| a);
+            let amount =
+                |name: &str| resources.custom().find(|(mine, _)| *mine == name).map_or(0, |(_, a)| a);
             self.custom.iter().find(|(name, bound)| amount(name) > *bound).map(|(name, _)| name.as_ref())
         };
         known.or_else(custom)

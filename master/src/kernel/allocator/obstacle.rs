@@ -60,7 +60,6 @@ pub(in crate::kernel) enum Obstacle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blocked {
     Inactive,
-    Constraint,
     Short,
     Scraps,
     Kept(ClientIx),
@@ -368,7 +367,6 @@ impl Allocator {
         let slot = &self.slots[agent.0];
         match blocked {
             Blocked::Inactive | Blocked::NotOwed => Obstacle::Inactive,
-            Blocked::Constraint => Obstacle::Constraint,
             Blocked::Short => need.map_or(Obstacle::Scraps, |need| short(slot, terms, need)),
             Blocked::Scraps => Obstacle::Scraps,
             Blocked::Kept(keeper) => Obstacle::Kept(keeper),

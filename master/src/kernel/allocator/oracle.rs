@@ -361,8 +361,8 @@ fn take_from(free: &Resources, wanted: &Size) -> (Resources, Size) {
         let part = wanted.min(Size::of(free).get(name));
         rest.set(name, wanted - part);
         taken = match name {
-            PORTS => taken.with_ports(free.ports().take_lowest(part as usize).unwrap()),
-            _ => taken.with_scalar(name, part as i64).unwrap(),
+            PORTS => taken.with_ports(free.ports().take_lowest(usize::try_from(part).unwrap()).unwrap()),
+            _ => taken.with_scalar(name, part.try_into().unwrap()).unwrap(),
         };
     }
     (taken, rest)
@@ -371,7 +371,9 @@ fn take_from(free: &Resources, wanted: &Size) -> (Resources, Size) {
 fn cut(resources: &Resources, name: &str, most: i128) -> Resources {
     let amount = Size::of(resources).get(name).min(most).max(0);
     match name {
-        PORTS => resources.clone().with_ports(resources.ports().take_lowest(amount as usize).unwrap()),
-        _ => resources.clone().with_scalar(name, amount as i64).unwrap(),
+        PORTS => resources
+            .clone()
+            .with_ports(resources.ports().take_lowest(usize::try_from(amount).unwrap()).unwrap()),
+        _ => resources.clone().with_scalar(name, amount.try_into().unwrap()).unwrap(),
     }
 }

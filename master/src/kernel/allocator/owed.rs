@@ -94,7 +94,10 @@ impl Node {
     }
 }
 
-#[allow(clippy::indexing_slicing, reason = "a NodeIx is made by this tree only, and forgotten before its node is")]
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a NodeIx is made by this tree only, and forgotten before its node is"
+)]
 impl RoleTree {
     /// Promises something to a role, or no longer. `shapes` are those of which its clients want some, one for each.
     pub(super) fn promise(&mut self, at: NodeIx, promise: Option<Promise>, shapes: &[Size]) {

@@ -103,20 +103,15 @@ impl Allocator {
         if self.hot.contains(&terms.client) || count > FEW {
             return None;
         }
-        let mut agents: Vec<AgentIx> = self.fresh.iter().chain(paired.into_iter().flatten().copied()).collect();
+        let mut agents: Vec<AgentIx> =
+            self.fresh.iter().chain(paired.into_iter().flatten().copied()).collect();
         agents.sort_unstable();
         agents.dedup();
         Some(agents)
     }
 
     /// What one of a shape would be on an agent, if it can be there.
-    fn one_on(
-        &self,
-        terms: &Terms,
-        wanted: &mut WantedShape,
-        pool: Pool,
-        agent: AgentIx,
-    ) -> Option<Charge> {
+    fn one_on(&self, terms: &Terms, wanted: &mut WantedShape, pool: Pool, agent: AgentIx) -> Option<Charge> {
         let unit = match pool {
             Pool::Usual => self.shape_unit(terms, &wanted.need, agent),
             Pool::Revocable => self.revocable_unit(terms, Some(&wanted.need), agent),
@@ -217,9 +212,8 @@ impl Allocator {
             Preference::Spread(attribute) => {
                 let values = self.classes.values(&attribute);
                 let counts = self.spread_counts(terms, &attribute);
-                let count = |agent: AgentIx| {
-                    count_of(counts, values.get(agent.0).copied().unwrap_or_default())
-                };
+                let count =
+                    |agent: AgentIx| count_of(counts, values.get(agent.0).copied().unwrap_or_default());
                 levels(counts).into_iter().find_map(|level| {
                     index.first_fit(&room, AgentIx::MIN, |agent| count(agent) == level && accept(agent))
                 })?

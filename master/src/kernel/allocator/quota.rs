@@ -50,8 +50,8 @@ fn show(name: &str, amount: i128) -> String {
 impl Allocator {
     /// What a role and all below it are promised, and what they may not exceed.
     pub(in crate::kernel) fn set_quota(&mut self, role: &RolePath, quota: Option<Quota>) {
-        let below = self.all_clients().filter(|(_, client)| role.contains(&client.role));
-        let shapes = below.flat_map(|(_, client)| client.want.shapes()).filter(|shape| shape.count > 0);
+        let below = self.tree.clients_below(role).into_iter().map(|client| &self.clients[client.0]);
+        let shapes = below.flat_map(|client| client.want.shapes()).filter(|shape| shape.count > 0);
         let shapes: Vec<Size> = shapes.map(|shape| shape.need.size.clone()).collect();
         self.tree.set_promise(role, quota.map(Promise::new), &shapes);
     }
@@ -127,7 +127,8 @@ impl Allocator {
 
     /// In fair order, the demands that fit what their role's guarantee lacks and found no agent in the last turn.
     pub(in crate::kernel) fn starving(&self) -> Vec<Starving> {
-        if self.tree.promises == 0 {
+        let [wanted, _] = &self.least_wanted;
+        if self.tree.promises == 0 || wanted.is_empty() {
             return Vec::new();
         }
         let hungry = self.tree.hungry();

@@ -162,7 +162,10 @@ pub(super) struct RoleTree {
 /// The distance of names that are ranked anew.
 const RANK_STEP: u64 = 1 << 32;
 
-#[allow(clippy::indexing_slicing, reason = "a NodeIx is made by this tree only, and forgotten before its node is")]
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a NodeIx is made by this tree only, and forgotten before its node is"
+)]
 impl RoleTree {
     pub(super) fn new() -> Self {
         Self {
@@ -227,6 +230,16 @@ impl RoleTree {
 
     pub(super) fn node_of(&self, role: &RolePath) -> Option<&Node> {
         self.find(role).map(|node| &self.nodes[node.at()])
+    }
+
+    /// All clients in a role and below it.
+    pub(super) fn clients_below(&self, role: &RolePath) -> Vec<ClientIx> {
+        let (mut found, mut open) = (Vec::new(), Vec::from_iter(self.find(role)));
+        while let Some(at) = open.pop() {
+            found.extend(self.nodes[at.at()].client);
+            open.extend(self.children(at));
+        }
+        found
     }
 
     /// The node's children, by name.
@@ -536,7 +549,10 @@ impl RoleTree {
             offered.add(&child.offered);
         }
         if (&used, &offered) != (&node.used, &node.offered) {
-            return Err(format!("role tree: {} does not use, or is offered, what those below it are", node.name));
+            return Err(format!(
+                "role tree: {} does not use, or is offered, what those below it are",
+                node.name
+            ));
         }
         Ok(())
     }

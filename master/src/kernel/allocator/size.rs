@@ -99,10 +99,6 @@ impl Size {
         }
     }
 
-    pub(in crate::kernel) fn add_ports(&mut self, count: u16) {
-        self.known.get_mut(PORT_COUNT).into_iter().for_each(|ports| *ports += i128::from(count));
-    }
-
     pub(in crate::kernel) fn add(&mut self, other: &Self) {
         self.known.iter_mut().zip(&other.known).for_each(|(mine, theirs)| *mine += theirs);
         for (name, amount) in &other.custom {

@@ -30,7 +30,10 @@ enum Way {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cursors([Option<(u64, Turn)>; 3]);
 
-#[allow(clippy::indexing_slicing, reason = "a NodeIx is made by this tree only; there are as many cursors as ways")]
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a NodeIx is made by this tree only; there are as many cursors as ways"
+)]
 impl RoleTree {
     /// The first client in fair order that has not been passed in this epoch.
     pub(super) fn next(&mut self, stage: Stage, epoch: u64) -> Option<ClientIx> {

@@ -127,7 +127,13 @@ impl Want {
             search: Search::default(),
         };
         let shapes = demand.shapes.into_iter().map(wanted).collect();
-        Self::Demand(Box::new(Wanted { shapes, gang: demand.gang, queued: now, not_before: now, hopeless: None }))
+        Self::Demand(Box::new(Wanted {
+            shapes,
+            gang: demand.gang,
+            queued: now,
+            not_before: now,
+            hopeless: None,
+        }))
     }
 
     /// Whether it takes something if that is offered.
