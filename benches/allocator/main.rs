@@ -12,6 +12,7 @@
 mod classic;
 mod cluster;
 #[path = "../common/mod.rs"]
+#[allow(unused_imports, reason = "this bench starts no process and opens no stream")]
 mod common;
 mod cycle;
 mod explain;
