@@ -111,7 +111,7 @@ impl Kernel {
         tasks: Vec<AgentTask>,
         out: &mut Effects,
     ) {
-        if let Err(invalid) = check_fixed(&info).and_then(|()| self.check_report(&tasks)) {
+        if let Err(invalid) = check_fixed(&info).and_then(|()| self.check_report(info.id.as_ref(), &tasks)) {
             return self.refuse_link(now, link, invalid, out);
         }
         let Some(id) = info.id.clone() else {
@@ -272,7 +272,7 @@ impl Kernel {
 
     /// Whether an agent can run what it says it runs: each task once, in a state that an agent can see, and all of their
     /// resources together. What has ended for this master is left out, as its resources may be somebody else's by now.
-    fn check_report(&self, tasks: &[AgentTask]) -> Result<(), Invalid> {
+    fn check_report(&self, agent: Option<&AgentId>, tasks: &[AgentTask]) -> Result<(), Invalid> {
         let mut seen: BTreeSet<(&FrameworkId, _)> = BTreeSet::new();
         let mut used = Resources::new();
         for (at, task) in tasks.iter().enumerate() {
@@ -288,7 +288,7 @@ impl Kernel {
                 return Err(Invalid::new(field("status.state"), task.status.state, expected));
             }
             if !task.status.state.is_terminal() && !self.has_ended(task) {
-                used = self.beside(used, task).map_err(|invalid| invalid.within(field("info")))?;
+                used = self.beside(agent, used, task).map_err(|invalid| invalid.within(field("info")))?;
             }
         }
         Ok(())
@@ -305,10 +305,17 @@ impl Kernel {
         })
     }
 
-    /// What is used with one more task, which may not be another than was launched.
-    fn beside(&self, used: Resources, task: &AgentTask) -> Result<Resources, Invalid> {
+    /// What is used with one more task, which may not be another than was launched there. One of the same name that was
+    /// launched elsewhere says nothing about it.
+    fn beside(
+        &self,
+        agent: Option<&AgentId>,
+        used: Resources,
+        task: &AgentTask,
+    ) -> Result<Resources, Invalid> {
         let found = &task.info.resources;
         let known = self.task_ref(&(task.framework_id.clone(), task.info.id.clone()));
+        let known = known.filter(|known| Some(&known.agent) == agent);
         if let Some(known) = known.filter(|known| known.info.resources != *found) {
             let expected = format!("{}, as it was launched", known.info.resources);
             return Err(Invalid::new("resources", found, expected));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use divvy_proto::Invalid;
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::api::FrameworkState;
-use divvy_proto::ids::{CallId, FrameworkId, OfferId, TaskId};
+use divvy_proto::ids::{AgentId, CallId, FrameworkId, OfferId, TaskId};
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::{DEFAULT_FAILOVER_TIMEOUT, Event, FrameworkInfo, Outcome, Refusal, StreamError};
 use divvy_proto::task::{Reason, TaskState};
@@ -133,6 +133,12 @@ impl Framework {
         let surplus = self.ended_in_order.len().saturating_sub(kept);
         let dropped = self.ended_in_order.drain(..surplus);
         dropped.filter_map(|id| self.ended.remove(&id)).collect()
+    }
+
+    /// Whether a task is known, and on another agent than this.
+    pub(super) fn lives_elsewhere(&self, task: &TaskId, agent: &AgentId) -> bool {
+        let known = self.tasks.get(task).or_else(|| self.ended.get(task));
+        known.is_some_and(|task| task.agent != *agent)
     }
 
     pub(super) fn answer_to(&self, call: &CallId) -> Option<&Outcome> {

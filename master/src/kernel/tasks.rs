@@ -1,6 +1,6 @@
 //! Tasks: what is known of each, what its resources cost whom, and how its end is kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::ids::{AgentId, FrameworkId};
@@ -211,6 +211,9 @@ impl Kernel {
         let status = TaskStatus { agent_id: Some(agent.clone()), ..status };
         let key = (framework, status.task_id.clone());
         let known = owner.tasks.get(&key.1).or_else(|| owner.ended.get(&key.1));
+        if self.is_stray(agent, &key) {
+            return self.stray_says(agent, key, status, out);
+        }
         let status = with_true_reason(known, status);
         match known {
             Some(task) if task.agent != *agent => {
@@ -225,6 +228,27 @@ impl Kernel {
         }
         self.tell(&key.0, Event::Update(status.clone()), out);
         self.gang_of_hears(&key, &status, out);
+    }
+
+    /// Ends the copy of a task that was launched again elsewhere before its agent was back. What it holds until then.
+    fn end_stray(&self, agent: &AgentId, key: &TaskKey, copy: &AgentTask, out: &mut Effects) -> Charge {
+        if copy.status.state.is_terminal() {
+            return Charge::new();
+        }
+        tracing::warn!(%agent, task = %key.1, "a task that was launched again elsewhere is killed");
+        self.kill_on_agent(agent, key, None, out);
+        self.charge_there(agent, copy)
+    }
+
+    /// The copy of a task that lives elsewhere is nothing to its framework: the master takes note of it.
+    fn stray_says(&mut self, agent: &AgentId, key: TaskKey, status: TaskStatus, out: &mut Effects) {
+        if status.state.is_terminal() {
+            self.stray_has_ended(agent, &key);
+        }
+        if let Some(update_id) = status.update_id {
+            let (framework_id, task_id) = key;
+            self.tell_agent(agent, MasterMessage::Acknowledge { framework_id, task_id, update_id }, out);
+        }
     }
 
     /// A framework has taken care of an update.
@@ -271,14 +295,18 @@ impl Kernel {
         for key in self.live_tasks_of(agent).into_iter().filter(|key| !there.contains(key)) {
             self.lost_on_return(now, &key, out);
         }
-        let mut retired = BTreeSet::new();
+        let (mut retired, mut strays) = (BTreeSet::new(), BTreeMap::new());
         for task in reported {
             let key = key_of(&task);
             match self.frameworks.get(&key.0) {
                 Some(framework) if framework.retired => drop(retired.insert(key.0)),
+                Some(framework) if framework.lives_elsewhere(&key.1, agent) => {
+                    strays.insert(key.clone(), self.end_stray(agent, &key, &task, out));
+                }
                 _ => self.compare_task(now, agent, key, task, was_unreachable, out),
             }
         }
+        self.set_strays(agent, strays);
         for framework_id in retired {
             self.tell_agent(agent, MasterMessage::ShutdownFramework { framework_id }, out);
         }
@@ -298,9 +326,6 @@ impl Kernel {
         let Some(framework) = self.frameworks.get(&key.0) else { return };
         let is_live = !reported.status.state.is_terminal();
         match framework.tasks.get(&key.1) {
-            Some(known) if known.agent != *agent => {
-                tracing::warn!(%agent, task = %key.1, owner = %known.agent, "a task runs on two agents");
-            }
             // What we have declared ended stays so: its framework may have replaced it.
             None if framework.ended.contains_key(&key.1)
                 || (is_live && framework.used_ids.contains(&key.1)) =>

@@ -189,12 +189,12 @@ impl Kernel {
     /// and what the agent no longer has.
     fn free_of(&self, agent: &Agent) -> Charge {
         let slot = self.allocator.slot(agent.slot);
-        let limbo = agent.owned.in_limbo();
+        let withheld = agent.owned.withheld();
         let total = Charge { reserved: Vec::new(), ..slot.total.clone() };
         let fixed = slot.total.reserved.iter().filter(|piece| is_fixed(piece));
         let ours = agent.owned.holdings.reserved.iter();
         let total = total.clone().with_reserved(ours.chain(fixed).cloned()).unwrap_or(total);
-        let by_record = Charge { reserved: total.reserved.clone(), ..Charge::new() }.saturating_sub(&limbo);
+        let by_record = Charge { reserved: total.reserved.clone(), ..Charge::new() }.saturating_sub(&withheld);
         Charge { reserved: by_record.reserved, ..total }.saturating_sub(&slot.used)
     }
 

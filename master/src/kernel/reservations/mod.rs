@@ -31,6 +31,8 @@ pub(super) struct Owned {
     pub(super) holdings: Holdings,
     /// What is given by changes that are on the way to the store.
     limbo: BTreeMap<PersistToken, Charge>,
+    /// Copies of tasks that live elsewhere, with which the agent came back, and what they hold until they have ended.
+    strays: BTreeMap<TaskKey, Charge>,
     /// The volumes that the store has.
     volumes: Vec<Volume>,
     /// What the agent no longer has of all this.
@@ -52,8 +54,9 @@ impl Owned {
         self.holdings.volumes.get(id).filter(|_| is_stored)
     }
 
-    fn in_limbo(&self) -> Charge {
-        let all = self.limbo.values();
+    /// What nobody can be given for now.
+    fn withheld(&self) -> Charge {
+        let all = self.limbo.values().chain(self.strays.values());
         all.fold(Charge::new(), |all, more| all.checked_add(more).unwrap_or(all))
     }
 }
@@ -112,7 +115,7 @@ impl Kernel {
     pub(super) fn sync_total(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.get_mut(id) else { return };
         let division = agent.owned.holdings.divide(&agent.info);
-        let total = division.total.saturating_sub(&agent.owned.in_limbo());
+        let total = division.total.saturating_sub(&agent.owned.withheld());
         agent.owned.missing = division.missing;
         match agent.owned.missing.is_empty() {
             true => drop(self.too_small.remove(id)),
@@ -125,6 +128,28 @@ impl Kernel {
         self.allocator.set_volumes(slot, volumes);
         self.recharge(&id);
         self.changes.agent(&id);
+    }
+
+    /// The agent came back with these copies of tasks, and was told to kill them: what they hold is given to nobody.
+    pub(super) fn set_strays(&mut self, id: &AgentId, strays: BTreeMap<TaskKey, Charge>) {
+        if let Some(agent) = self.agents.get_mut(id)
+            && agent.owned.strays != strays
+        {
+            agent.owned.strays = strays;
+            self.sync_total(id);
+        }
+    }
+
+    /// Such a copy has ended. It is still known, as its agent repeats itself.
+    pub(super) fn stray_has_ended(&mut self, id: &AgentId, key: &TaskKey) {
+        if let Some(held) = self.agents.get_mut(id).and_then(|agent| agent.owned.strays.get_mut(key)) {
+            *held = Charge::new();
+            self.sync_total(id);
+        }
+    }
+
+    pub(super) fn is_stray(&self, id: &AgentId, key: &TaskKey) -> bool {
+        self.agents.get(id).is_some_and(|agent| agent.owned.strays.contains_key(key))
     }
 
     /// Tasks that hold what is no longer reserved (it ended on the agent's command line) hold what is unreserved.
@@ -184,7 +209,7 @@ impl Kernel {
             let slot = self.allocator.slot(agent.slot);
             // What one that is coming back says of itself counts once it is back.
             let division = agent.owned.holdings.divide(&agent.info);
-            if agent.link.is_some() && slot.total != division.total.saturating_sub(&agent.owned.in_limbo()) {
+            if agent.link.is_some() && slot.total != division.total.saturating_sub(&agent.owned.withheld()) {
                 return Err(format!("{id}: what can be given is not what the reservations leave"));
             }
             if self.too_small.contains(id) == agent.owned.missing.is_empty() {

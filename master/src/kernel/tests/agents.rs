@@ -217,11 +217,7 @@ fn a_gone_agent_loses_its_tasks_and_is_refused() {
     );
     cluster.connect(agent);
     cluster.operator(OperatorRequest::MarkGone(id));
-    story!(
-        cluster,
-        "agent 0 closed: the agent was declared gone",
-        "answer: agent a1-0 is gone already",
-    );
+    story!(cluster, "agent 0 closed: the agent was declared gone", "answer: agent a1-0 is gone already",);
 }
 
 #[test]
@@ -471,4 +467,40 @@ fn an_update_of_a_task_that_is_not_known_is_left_to_its_framework() {
         "app closed: the framework was torn down",
         "agent 0 < shut down f1-0",
     );
+}
+
+/// Whether it is as large as the one that was launched again or not.
+#[test]
+fn a_task_that_was_launched_again_elsewhere_before_its_agent_was_back_is_killed_there_and_counts_until_it_ends() {
+    for again in ["cpus=1;mem=1GiB", "cpus=2;mem=2GiB"] {
+        let mut cluster = Cluster::new();
+        let (late, other) = (cluster.agent("cpus=4;mem=8GiB"), cluster.agent("cpus=4;mem=8GiB"));
+        let app = cluster.framework("app");
+        let offer = cluster.held(app)[0];
+        cluster.accept(app, vec![offer], &[("t1", "cpus=1;mem=1GiB")], NO_FILTER);
+        cluster.report(late, "t1", TaskState::Running);
+        cluster.fail_over();
+        cluster.subscribe(app);
+        cluster.connect(other);
+        cluster.launch(app, &[("t1", again)]);
+        cluster.decline(app, secs(3600));
+        cluster.forget();
+
+        cluster.connect(late);
+        story!(
+            cluster,
+            "agent 0 < registered as a1-0",
+            "agent 0 < kill f1-0/t1",
+            "app < offers o2-3 of a1-0: cpus=3;mem=7GiB",
+        );
+        let tasks = cluster.kernel.tasks();
+        assert_eq!((tasks.len(), &tasks[0].agent_id), (1, &cluster.agent_id(other)));
+        let used = |cluster: &Cluster, at: usize| cluster.kernel.agents()[at].resources.used.to_string();
+        assert_eq!((used(&cluster, 0).as_str(), used(&cluster, 1).as_str()), ("", again));
+
+        cluster.report(late, "t1", TaskState::Killed);
+        story!(cluster, "agent 0 < acknowledge u2 of t1", "app < offers o2-4 of a1-0: cpus=1;mem=1GiB");
+        assert_eq!(cluster.agents_tasks(late), Vec::new());
+        assert_eq!(cluster.kernel.tasks()[0].state, TaskState::Staging);
+    }
 }
