@@ -72,7 +72,7 @@ pub enum Preference {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gang {
-    /// How long the kernel may hold what it has gathered while it waits for the rest.
+    /// How long the kernel may hold what it has gathered while it waits for the rest: 1 s to an hour.
     #[serde(with = "humantime_serde")]
     pub hold: Duration,
 }

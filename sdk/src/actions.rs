@@ -126,8 +126,8 @@ impl Actions {
     }
 
     /// Want all of these together or none of them: their offers come in one call of `reconcile`, to be launched on with one
-    /// [`Accept::together`]. The kernel holds what it has gathered for at most `hold` while it waits for the rest. It is all that
-    /// is wanted in this role.
+    /// [`Accept::together`]. The kernel holds what it has gathered for at most `hold` (1 s to an hour) while it waits for the
+    /// rest. It is all that is wanted in this role.
     pub fn want_together(
         &mut self,
         role: &RolePath,

@@ -1,5 +1,6 @@
 //! Jobs as users write them: TOML or JSON, one schema.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use divvy_proto::Invalid;
@@ -12,6 +13,9 @@ use crate::planner::{BACKOFF, GANG_HOLD, JobSpec, MAX_COUNT, MAX_GANG, MAX_RETRI
 
 /// Longest time that a job may state for anything: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long the master may keep what it gathers for a gang.
+const HOLD: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// A job. Anything that is left out takes the default in its comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +47,7 @@ pub struct JobFile {
     /// Whether all tasks are launched together or not at all: false. At most 1,000 then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gang: bool,
-    /// How long the cluster holds what it has gathered for a gang while it waits for the rest: 30 s.
+    /// How long the cluster holds what it has gathered for a gang while it waits for the rest, 1 s to an hour: 30 s.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub gang_hold: Option<Duration>,
     /// What to run.
@@ -99,7 +103,14 @@ fn gang(
         }
         (true, hold, _) => {
             within("count", count, 1, MAX_GANG)?;
-            Ok(Some(duration("gang_hold", hold.unwrap_or(GANG_HOLD))?))
+            let hold = hold.unwrap_or(GANG_HOLD);
+            match HOLD.contains(&hold) {
+                true => Ok(Some(hold)),
+                false => {
+                    let expected = "1s to 1h, as the master takes it";
+                    Err(Invalid::new("gang_hold", humantime::format_duration(hold), expected))
+                }
+            }
         }
     }
 }
@@ -157,6 +168,11 @@ mod tests {
             (format!("id = \"a/b\"\n{task}"), "id: \"a/b\""),
             (format!("id = \"a\"\nretries = 101\n{task}"), "retries"),
             (format!("id = \"a\"\ntimeout = \"0s\"\n{task}"), "timeout"),
+            (
+                format!("id = \"a\"\ngang = true\ngang_hold = \"999ms\"\n{task}"),
+                "gang_hold: \"999ms\" is not valid: expected 1s to 1h",
+            ),
+            (format!("id = \"a\"\ngang = true\ngang_hold = \"61m\"\n{task}"), "gang_hold"),
             (format!("id = \"a\"\nparallelism = 0\n{task}"), "parallelism"),
             ("id = \"a\"\n[task]\nshell = \"true\"\ncpus = -1\n".to_owned(), "cpus"),
             ("id = \"a\"\n[task]\ncpus = 1\n".to_owned(), "task.command"),

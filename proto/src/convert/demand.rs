@@ -73,9 +73,9 @@ impl TryFrom<pb::Gang> for Gang {
     type Error = Invalid;
     fn try_from(wire: pb::Gang) -> Result<Self, Invalid> {
         let hold = field::duration("hold", wire.hold_ms)?;
-        match hold > limits::GANG_HOLD {
-            true => Err(Invalid::new("hold", format!("{} ms", wire.hold_ms), "at most an hour")),
-            false => Ok(Self { hold }),
+        match (limits::GANG_HOLD_LEAST..=limits::GANG_HOLD).contains(&hold) {
+            true => Ok(Self { hold }),
+            false => Err(Invalid::new("hold", format!("{} ms", wire.hold_ms), "1 s to an hour")),
         }
     }
 }

@@ -70,6 +70,8 @@ pub const DATA: usize = 1 << 20;
 
 /// Longest duration of any kind, ten years: a sum with a point in time never overflows. A sender sends no more.
 pub const DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Shortest time for which the kernel holds what it gathers for a gang.
+pub const GANG_HOLD_LEAST: Duration = Duration::from_secs(1);
 /// Longest time for which the kernel holds what it gathers for a gang.
 pub const GANG_HOLD: Duration = Duration::from_secs(3600);
 /// Longest refusal, a year. What is longer is taken as a year (Mesos: 365 days).

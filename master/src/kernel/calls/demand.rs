@@ -3,11 +3,13 @@
 //! subscribes with the role suppressed.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use divvy_proto::Invalid;
-use divvy_proto::demand::Demand;
+use divvy_proto::demand::{Demand, Gang};
 use divvy_proto::ids::FrameworkId;
+use divvy_proto::quantity::{Bytes, Cpus};
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::Refusal;
 use divvy_proto::time::Timestamp;
@@ -21,8 +23,14 @@ const MOST_SHAPES: usize = 256;
 const LONGEST_NAME: usize = 255;
 /// Most pieces of a gang: they are kept for it while it is gathered.
 const MOST_OF_A_GANG: u64 = 10_000;
-/// Longest that a gang's pieces are kept.
-const LONGEST_HOLD: Duration = Duration::from_secs(3600);
+/// Most of one shape, and of all shapes together: what is wanted beyond that can be stated later, and no turn has more to do.
+const MOST_OF_A_SHAPE: u32 = 100_000;
+const MOST_OF_ALL: u64 = 1_000_000;
+/// A shape is worth an offer, as a classic offer is: 0.01 cpu or 32 MiB (Mesos).
+const LEAST_CPUS: Cpus = Cpus::thousandths(10);
+const LEAST_MEM: Bytes = Bytes::mib(32);
+/// How long a gang's pieces may be kept.
+const HOLD: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 impl Kernel {
     /// Wants this in the role from here on, and nothing else. What is on offer stays so, and counts towards it.
@@ -62,18 +70,27 @@ fn check(demand: &Demand) -> Result<(), Invalid> {
         if !names.insert(&shape.name) {
             return Err(Invalid::new(field("name"), &shape.name, "each name once"));
         }
-        if shape.resources.scalars().next().is_none() {
-            let expected = "some cpus or mem, as a task needs them";
+        if shape.resources.cpus() < LEAST_CPUS && shape.resources.mem() < LEAST_MEM {
+            let expected = "at least 0.01 cpus or 32 MiB of mem, as an offer is worth making";
             return Err(Invalid::new(field("resources"), &shape.resources, expected));
         }
+        if shape.count > MOST_OF_A_SHAPE {
+            return Err(Invalid::new(field("count"), shape.count, format!("at most {MOST_OF_A_SHAPE}")));
+        }
     }
-    let Some(gang) = &demand.gang else { return Ok(()) };
     let pieces: u64 = demand.shapes.iter().map(|shape| u64::from(shape.count)).sum();
+    if pieces > MOST_OF_ALL {
+        return Err(Invalid::new("shapes", pieces, format!("at most {MOST_OF_ALL} in all")));
+    }
+    demand.gang.as_ref().map_or(Ok(()), |gang| check_gang(gang, pieces))
+}
+
+fn check_gang(gang: &Gang, pieces: u64) -> Result<(), Invalid> {
     if pieces > MOST_OF_A_GANG {
         return Err(Invalid::new("gang", pieces, format!("at most {MOST_OF_A_GANG} pieces in all")));
     }
-    match gang.hold > LONGEST_HOLD {
-        true => Err(Invalid::new("gang.hold", format!("{} s", gang.hold.as_secs()), "at most an hour")),
-        false => Ok(()),
+    match HOLD.contains(&gang.hold) {
+        true => Ok(()),
+        false => Err(Invalid::new("gang.hold", format!("{} ms", gang.hold.as_millis()), "1 s to an hour")),
     }
 }

@@ -174,11 +174,27 @@ fn what_no_framework_can_mean_is_refused_and_what_was_wanted_stays() {
     );
     assert_eq!(
         refused("*", of(vec![shape("web", "ports=[1]", 1)])),
-        "app < c2 refused: demand.shapes[0].resources: \"ports=[1]\" is not valid: expected some cpus or mem, as a task needs \
-         them"
+        "app < c2 refused: demand.shapes[0].resources: \"ports=[1]\" is not valid: expected at least 0.01 cpus or 32 MiB of \
+         mem, as an offer is worth making"
     );
     assert_eq!(
-        refused("*", Demand { shapes: vec![web()], gang: Some(Gang { hold: secs(3601) }) }),
-        "app < c2 refused: demand.gang.hold: \"3601 s\" is not valid: expected at most an hour"
+        refused("*", of(vec![shape("web", "cpus=0.009;mem=31MiB", 1)])),
+        "app < c2 refused: demand.shapes[0].resources: \"cpus=0.009;mem=31MiB\" is not valid: expected at least 0.01 cpus or \
+         32 MiB of mem, as an offer is worth making"
     );
+    assert_eq!(
+        refused("*", of(vec![shape("web", "cpus=0.01", 100_001)])),
+        "app < c2 refused: demand.shapes[0].count: \"100001\" is not valid: expected at most 100000"
+    );
+    let many = (0..11).map(|at| shape(&format!("web{at}"), "mem=32MiB", 100_000)).collect();
+    assert_eq!(
+        refused("*", of(many)),
+        "app < c2 refused: demand.shapes: \"1100000\" is not valid: expected at most 1000000 in all"
+    );
+    for (hold, shown) in [(secs(3601), "3601000 ms"), (Duration::from_millis(999), "999 ms")] {
+        assert_eq!(
+            refused("*", Demand { shapes: vec![web()], gang: Some(Gang { hold }) }),
+            format!("app < c2 refused: demand.gang.hold: \"{shown}\" is not valid: expected 1 s to an hour")
+        );
+    }
 }
