@@ -127,13 +127,6 @@ impl AgentNode {
             .map(|container| &container.spec)
     }
 
-    /// What runs on resources that are not revocable.
-    pub fn lasting(&self) -> impl Iterator<Item = &ContainerSpec> {
-        let revocable = |id| self.disk.get(id).is_some_and(|record| record.allocation.revocable);
-        let live = self.containers.iter().filter(|(_, container)| container.exited.is_none());
-        live.filter(move |(id, _)| !revocable(*id)).map(|(_, container)| &container.spec)
-    }
-
     fn config(&self, index: usize) -> Config {
         let hostname = Hostname::new(format!("agent-{}", index + 1)).expect("a hostname");
         let agent = AgentInfo {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use divvy_batch::planner::Planner as BatchPlanner;
 use divvy_proto::api::Agent;
-use divvy_proto::ids::FrameworkId;
 use divvy_proto::scheduler::{CallBody, Capability, FrameworkInfo, Operation, StreamError};
 use divvy_proto::time::Timestamp;
 use divvy_sdk::driver::{Config, Driver, Effect, Input, PersistToken, Restored};
@@ -72,10 +71,6 @@ impl AnyDriver {
 
     pub fn view(&self) -> &View {
         each!(self, driver => driver.view())
-    }
-
-    pub fn framework_id(&self) -> Option<&FrameworkId> {
-        each!(self, driver => driver.framework_id())
     }
 }
 

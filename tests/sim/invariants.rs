@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use divvy_agent::container::ContainerSpec;
 use divvy_batch::planner::JobState;
 use divvy_proto::ids::{TaskId, UpdateId};
 use divvy_proto::task::{TaskState, TaskStatus};
@@ -73,8 +74,12 @@ impl World {
     /// Containers that run fit their agent, unless they were there before it became smaller.
     fn containers_fit(&self) -> Result<(), String> {
         for (index, node) in self.agents.iter().enumerate() {
-            let cpus: i64 = node.lasting().map(|spec| spec.cpus.millis()).sum();
-            let mem: i64 = node.lasting().map(|spec| spec.memory.bytes()).sum();
+            let is_revocable = |spec: &&ContainerSpec| {
+                spec.env.get("DIVVY_TASK_ID").is_some_and(|task| self.ledger.revocable.contains(task))
+            };
+            let lasting = || node.running().filter(|spec| !is_revocable(spec));
+            let cpus: i64 = lasting().map(|spec| spec.cpus.millis()).sum();
+            let mem: i64 = lasting().map(|spec| spec.memory.bytes()).sum();
             let ports: Vec<&String> = node.running().filter_map(|spec| spec.env.get("PORT0")).collect();
             let distinct: BTreeSet<&&String> = ports.iter().collect();
             let fits = cpus <= node.total.cpus().millis() && mem <= node.total.mem().bytes();

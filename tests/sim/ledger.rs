@@ -16,7 +16,6 @@ use divvy_proto::scheduler::{CallBody, Event, Operation};
 use divvy_proto::task::TaskStatus;
 
 use crate::room::{Census, amount};
-use crate::wire::Peer;
 use crate::world::{Plant, World};
 
 pub type TaskKey = (FrameworkId, TaskId);
@@ -57,6 +56,8 @@ pub struct Together {
 pub struct Ledger {
     pub tasks: BTreeMap<TaskKey, Launched>,
     pub gangs: Vec<Together>,
+    /// Tasks on revocable resources.
+    pub revocable: BTreeSet<String>,
     /// Tasks that ever ran.
     pub started: BTreeSet<String>,
     /// How many launches there were.
@@ -139,14 +140,17 @@ impl World {
     ) -> Result<(), String> {
         let mut launched = BTreeSet::new();
         for effect in effects {
-            let Some((link, key, entry)) = launch(effect) else { continue };
+            let Some((key, entry)) = launch(effect) else { continue };
             if self.ledger.used.contains(&key) {
                 return Err(format!("task id {} of {} is used up, and accepted again", key.1, key.0));
             }
             if wanted.is_some() {
-                self.check_is_offered(link, &key)?;
+                self.check_is_offered(&key)?;
             }
             *self.ledger.launches.entry((key.0.clone(), entry.role().clone())).or_default() += 1;
+            if entry.allocation.revocable {
+                self.ledger.revocable.insert(key.1.to_string());
+            }
             self.ledger.tasks.insert(key.clone(), entry);
             launched.insert(key);
         }
@@ -165,13 +169,14 @@ impl World {
         self.check_limits(&launched)
     }
 
-    fn check_is_offered(&self, link: u64, key: &TaskKey) -> Result<(), String> {
-        let Some(Peer::Agent(agent)) = self.wires.get(&link).map(|wire| wire.peer) else { return Ok(()) };
-        let known = self.agents[agent].id().zip(self.master.kernel.as_ref());
-        let Some(shown) = known.and_then(|(id, kernel)| kernel.agent(id)) else { return Ok(()) };
-        match shown.deactivated || shown.drain.is_some() {
-            true => Err(format!("task {} is launched on agent {agent}, which is not offered", key.1)),
-            false => Ok(()),
+    fn check_is_offered(&self, (framework, task): &TaskKey) -> Result<(), String> {
+        let Some(kernel) = &self.master.kernel else { return Ok(()) };
+        let agent = kernel.task(framework, task).and_then(|task| kernel.agent(&task.agent_id));
+        match agent.filter(|agent| agent.deactivated || agent.drain.is_some()) {
+            Some(agent) => {
+                Err(format!("task {task} is launched on agent {}, which is not offered", agent.id))
+            }
+            None => Ok(()),
         }
     }
 
@@ -224,12 +229,12 @@ fn falsified(plant: Plant, mut input: Input) -> Input {
     input
 }
 
-fn launch(effect: &Effect) -> Option<(u64, TaskKey, Launched)> {
-    let Effect::ToAgent { link, message: MasterMessage::Launch { framework_id, task, allocation, .. } } =
+fn launch(effect: &Effect) -> Option<(TaskKey, Launched)> {
+    let Effect::ToAgent { message: MasterMessage::Launch { framework_id, task, allocation, .. }, .. } =
         effect
     else {
         return None;
     };
     let entry = Launched { resources: task.resources.clone(), allocation: allocation.clone() };
-    Some((link.0, (framework_id.clone(), task.id.clone()), entry))
+    Some(((framework_id.clone(), task.id.clone()), entry))
 }

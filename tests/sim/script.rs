@@ -19,7 +19,7 @@ use crate::operator::Errand;
 use crate::orders;
 
 /// How long everything goes wrong.
-pub const TROUBLE: Duration = Duration::from_secs(600);
+pub const TROUBLE: Duration = Duration::from_secs(400);
 
 /// What the task of an app does in the simulation, by this variable of its environment.
 pub const BEHAVIOUR: &str = "BEHAVIOUR";

@@ -205,7 +205,7 @@ pub struct World {
 }
 
 /// So long nothing fails before everybody comes to rest.
-const QUIET: Duration = Duration::from_secs(300);
+const QUIET: Duration = Duration::from_secs(210);
 
 /// So long the healed cluster may take to come to rest.
 const HEALING: Duration = Duration::from_secs(3600);
