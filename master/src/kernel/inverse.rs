@@ -158,6 +158,7 @@ impl Kernel {
 
     /// A task has ended, whatever ended it.
     pub(super) fn task_has_ended(&mut self, key: &TaskKey, agent: &AgentId) {
+        self.ends_no_more(key);
         self.give_up(key);
         if self.agents.get(agent).is_some_and(|agent| agent.upkeep.is_emptied()) {
             self.upkeep_due(agent);
@@ -304,7 +305,7 @@ impl Kernel {
             }
         }
         match count == self.inverse.of_task.len() {
-            true => Ok(()),
+            true => self.check_ending(),
             false => Err("a task is asked back by an inverse offer that does not exist".to_owned()),
         }
     }

@@ -72,6 +72,8 @@ pub(super) struct Preemptions {
     quiet_since: Option<Timestamp>,
     /// A demand was stated since the last look.
     has_news: bool,
+    /// Tasks that were told to end, by whomever, and have not ended.
+    ending: BTreeSet<TaskKey>,
 }
 
 /// A task that may end for another's sake.
@@ -99,7 +101,7 @@ struct Plan {
 enum Look {
     /// It does not help, whoever ends.
     Useless,
-    /// It has room and the framework does not want it, or will have room without more victims: nobody has to end.
+    /// It has room that the framework does not want for a while, or will have room without more victims: nobody has to end.
     Enough,
     Possible(Plan),
 }
@@ -108,7 +110,7 @@ enum Look {
 struct Bounds<'a> {
     kernel: &'a Kernel,
     for_whom: &'a Starving,
-    /// What is asked back from each role and those below it already.
+    /// What ends anyway of each role and those below it: it is asked back, or was told to end.
     going: BTreeMap<RolePath, BTreeMap<String, i128>>,
     surplus: BTreeMap<RolePath, BTreeMap<String, i128>>,
     shares: BTreeMap<RolePath, Option<Vec<Key>>>,
@@ -119,7 +121,7 @@ struct Bounds<'a> {
 impl<'a> Bounds<'a> {
     fn new(kernel: &'a Kernel, for_whom: &'a Starving) -> Self {
         let mut going: BTreeMap<RolePath, BTreeMap<String, i128>> = BTreeMap::new();
-        for (role, frees) in kernel.asked_back() {
+        for (role, frees) in kernel.going() {
             for role in role.lineage() {
                 add(going.entry(role).or_default(), &frees, 1);
             }
@@ -199,6 +201,24 @@ impl Kernel {
     /// A demand was stated: it may starve.
     pub(super) fn look_for_victims(&mut self) {
         self.preemptions.has_news = true;
+    }
+
+    /// A task was told to end.
+    pub(super) fn ends_soon(&mut self, key: &TaskKey) {
+        self.preemptions.ending.insert(key.clone());
+    }
+
+    pub(super) fn ends_no_more(&mut self, key: &TaskKey) {
+        self.preemptions.ending.remove(key);
+    }
+
+    /// Checks that what is known to be told to end is, and has not ended.
+    pub(super) fn check_ending(&self) -> Result<(), String> {
+        let is_live = |key: &&TaskKey| self.task_ref(key).is_some_and(Task::is_live);
+        match self.preemptions.ending.iter().find(|key| !is_live(key)) {
+            Some((framework, task)) => Err(format!("{framework}/{task} has ended and is about to")),
+            None => Ok(()),
+        }
     }
 
     /// Asks for room for one unit, if it is time. Says when to come back.
@@ -306,10 +326,11 @@ impl Kernel {
         if !is_suitable {
             return Look::Useless;
         }
-        if let Err(Obstacle::Filtered(_)) =
+        if let Err(Obstacle::Filtered(until)) =
             self.allocator.obstacle(now, one.client, Some(&one.shape), agent.slot)
         {
-            return Look::Enough;
+            // Whoever refuses an agent for longer than it takes to make room elsewhere does not wait for that agent.
+            return if until.since(now) > self.config.revocation_grace { Look::Useless } else { Look::Enough };
         }
         if agent.tasks.is_empty() && agent.offers.is_empty() {
             return Look::Useless;
@@ -398,13 +419,15 @@ impl Kernel {
         beginnings.into_iter().find_map(|first| first_that_fit(able.get(first..)?, &fits, bounds))
     }
 
-    /// What tasks that are asked back hold of the unreserved, and the roles that lose it.
-    fn asked_back(&self) -> impl Iterator<Item = (&RolePath, Amounts)> {
+    /// What tasks that end anyway hold of the unreserved, and the roles that lose it.
+    fn going(&self) -> impl Iterator<Item = (&RolePath, Amounts)> {
         let tasks = self.inverse.iter().filter_map(|(_, inverse)| {
             let known = &self.frameworks.get(&inverse.framework)?.tasks;
             Some(inverse.tasks.iter().filter_map(|id| known.get(id)))
         });
-        let held = tasks.flatten().filter(|task| task.holds);
+        let told = self.preemptions.ending.iter().filter(|key| self.inverse.of(key).is_none());
+        let told = told.filter_map(|key| self.task_ref(key)).filter(|task| is_ending(task));
+        let held = tasks.flatten().chain(told).filter(|task| task.holds);
         held.map(|task| (&self.allocator.client_of(task.client).role, Amounts::from(&task.charge.unreserved)))
     }
 

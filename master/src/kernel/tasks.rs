@@ -157,7 +157,11 @@ impl Kernel {
         let is_known = status.update_id.is_some() && status.update_id == task.status.update_id;
         task.unacknowledged = status.update_id.is_some() && (task.unacknowledged || !is_known);
         let is_final = status.state.is_terminal() && !task.unacknowledged;
+        let is_told_to_end = status.state == TaskState::Killing;
         task.status = status;
+        if is_told_to_end {
+            self.ends_soon(key);
+        }
         if let Some(agent) = ends {
             self.task_has_ended(key, &agent);
         }
@@ -340,6 +344,7 @@ impl Kernel {
                 let status = TaskStatus { agent_id: Some(agent.clone()), ..reported.status };
                 let status = with_true_reason(Some(known), status);
                 self.set_status(&key, status.clone());
+                self.gang_of_hears(&key, &status, out);
                 // The end of a task comes as the agent's own update, which it repeats until it is acknowledged.
                 if was_unreachable && is_live {
                     let event = Event::Update(returned(now, agent, status));
@@ -414,8 +419,9 @@ impl Kernel {
         let Some(task) = self.task_mut(key) else { return false };
         if task.is_live() {
             task.kill = Some(grace);
-            let agent = task.agent.clone();
-            if !task.unsent {
+            let (agent, unsent) = (task.agent.clone(), task.unsent);
+            self.ends_soon(key);
+            if !unsent {
                 self.kill_on_agent(&agent, key, grace, out);
             }
         }

@@ -137,3 +137,22 @@ fn one_that_ends_by_itself_or_is_killed_takes_nobody_with_it() {
     cluster.report(two, "t2", TaskState::Failed);
     story!(cluster, "app < t2 is FAILED: command_exited (u1)", "app < offers o1-3 of a1-1: cpus=4;mem=8GiB",);
 }
+
+#[test]
+fn one_that_ended_while_its_agent_was_away_is_of_no_gang() {
+    let (mut cluster, [one, two], app) = at_hand();
+    cluster.launch_gang(app, &[(one, "t1", "cpus=4;mem=8GiB"), (two, "t2", "cpus=4;mem=8GiB")]);
+    cluster.disconnect(two);
+    for task in cluster.agents[1].tasks.values_mut() {
+        task.status.state = TaskState::Finished;
+    }
+    cluster.forget();
+    cluster.connect(two);
+    assert_eq!(cluster.kernel.check_invariants(), Ok(()));
+    story!(
+        cluster,
+        "agent 1 < registered as a1-1",
+        "persist f1-0 used t[2]",
+        "app < offers o1-3 of a1-1: cpus=4;mem=8GiB",
+    );
+}

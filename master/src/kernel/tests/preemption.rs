@@ -145,10 +145,31 @@ fn nobody_has_to_end_where_it_fits_without() {
     cluster.promise("prod", "cpus=1;mem=1GiB");
     cluster.wants(web, "prod", "cpus=1;mem=1GiB", 1);
     assert_eq!((cluster.held(web).len(), cluster.asked_back()), (1, Vec::new()));
-    // Nor where the framework does not want what fits.
-    cluster.decline(web, secs(3600));
-    cluster.advance(secs(60));
+    // Nor where the framework does not want what fits, as long as it soon may.
+    cluster.decline(web, secs(20));
+    cluster.advance(secs(19));
     assert_eq!(cluster.asked_back(), Vec::<String>::new());
+}
+
+#[test]
+fn an_agent_that_is_refused_for_long_does_not_stand_in_the_way_of_others() {
+    let (mut cluster, _, [_, _, web]) = full();
+    cluster.agent("cpus=1;mem=1GiB");
+    cluster.promise("prod", "cpus=1;mem=1GiB");
+    cluster.wants(web, "prod", "cpus=1;mem=1GiB", 1);
+    cluster.decline(web, secs(3600));
+    cluster.advance(secs(1));
+    assert_eq!(cluster.asked_back(), ["greedy: g3"]);
+}
+
+#[test]
+fn what_was_told_to_end_is_no_longer_beyond_a_guarantee() {
+    let (mut cluster, _, [greedy, _, web]) = full();
+    cluster.promise("batch", "cpus=3");
+    cluster.promise("prod", "cpus=2;mem=2GiB");
+    cluster.kill(greedy, "g1");
+    cluster.wants(web, "prod", "cpus=2;mem=1GiB", 1);
+    assert_eq!(cluster.asked_back(), ["modest: m2"]);
 }
 
 #[test]
