@@ -63,6 +63,7 @@ use std::time::Duration;
 
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};
 use divvy_proto::quota::Weight;
+use divvy_proto::reservation::Reserved;
 use divvy_proto::scheduler::{Event, StreamError};
 use divvy_proto::time::Timestamp;
 
@@ -137,6 +138,8 @@ pub struct Kernel {
     rates: Rates,
     /// Agents that no longer have all that is reserved of them.
     too_small: BTreeSet<AgentId>,
+    /// What is being reserved by writes that are on the way to the store.
+    reserving: BTreeMap<PersistToken, Vec<Reserved>>,
     tally: Tally,
     made: Made,
     /// Effects of `recover`, which has nowhere to push them.
@@ -188,6 +191,7 @@ impl Kernel {
             ids_on_the_way: BTreeMap::new(),
             rates: Rates::default(),
             too_small: BTreeSet::new(),
+            reserving: BTreeMap::new(),
             tally: Tally::default(),
             made: Made::default(),
             unsaid: Vec::new(),

@@ -111,7 +111,7 @@ impl Kernel {
                 change => self.plan_change(&mut plan, at, change)?,
             }
         }
-        self.allocator.check_role_size(&plan.role, None, &plan.fresh)?;
+        self.check_limits(&plan.role, None, &plan.fresh)?;
         Ok(plan)
     }
 
@@ -262,7 +262,7 @@ impl Kernel {
             let expected = format!("a reservation for a role above {role}, that of the offers");
             return Err(Invalid::new(field(at, "reserve.refines"), &outer.role, expected).into());
         }
-        Ok(self.allocator.check_role_size(role, Some(&outer.role), &Size::of(resources))?)
+        Ok(self.check_limits(role, Some(&outer.role), &Size::of(resources))?)
     }
 
     /// A volume as this call has it so far.

@@ -11,7 +11,7 @@ use divvy_proto::time::Timestamp;
 
 use super::is_fixed;
 use crate::kernel::agents::Agent;
-use crate::kernel::allocator::{Charge, sum};
+use crate::kernel::allocator::{Charge, Size, sum};
 use crate::kernel::holdings::{Change, check_role, is_alike, reservation, shortage, show_owner};
 use crate::kernel::registry::Awaited;
 use crate::kernel::{Effects, Kernel, OperatorRequest, RequestId, TaskKey};
@@ -66,6 +66,7 @@ impl Kernel {
         check_role(&wanted.role).map_err(|invalid| invalid.to_string())?;
         check_some(&resources)?;
         let over = self.allocator.check_role_limit(&wanted.role, &resources);
+        let over = over.and_then(|()| self.check_beside_reserving(&wanted.role, None, &Size::of(&resources)));
         over.map_err(|over| format!("role {} would exceed its limit: {}", over.role, over.shortage))?;
         let reservation = reservation(&wanted.role, wanted.principal.as_ref(), wanted.labels);
         Ok(vec![Change::reserve(&[], reservation, resources)])
@@ -194,7 +195,8 @@ impl Kernel {
         let fixed = slot.total.reserved.iter().filter(|piece| is_fixed(piece));
         let ours = agent.owned.holdings.reserved.iter();
         let total = total.clone().with_reserved(ours.chain(fixed).cloned()).unwrap_or(total);
-        let by_record = Charge { reserved: total.reserved.clone(), ..Charge::new() }.saturating_sub(&withheld);
+        let by_record =
+            Charge { reserved: total.reserved.clone(), ..Charge::new() }.saturating_sub(&withheld);
         Charge { reserved: by_record.reserved, ..total }.saturating_sub(&slot.used)
     }
 
@@ -222,6 +224,9 @@ impl Kernel {
         if let Some(token) = self.persist_owned(id, then, out)
             && let Some(agent) = self.agents.get_mut(id)
         {
+            if !gives.reserved.is_empty() {
+                self.reserving.insert(token, gives.reserved.clone());
+            }
             agent.owned.limbo.insert(token, gives);
         }
         self.sync_total(id);

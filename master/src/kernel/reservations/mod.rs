@@ -19,7 +19,7 @@ use divvy_proto::reservation::{Reserved, Volume};
 use divvy_proto::role::RolePath;
 
 use super::agents::Agent;
-use super::allocator::Charge;
+use super::allocator::{Charge, OverLimit, Size};
 use super::holdings::Holdings;
 use super::registry::Awaited;
 use super::{Effect, Effects, Kernel, PersistToken, RegistryChange, RequestId, TaskKey};
@@ -89,6 +89,7 @@ impl Kernel {
         if let Some(agent) = self.agents.get_mut(id) {
             agent.owned.limbo.remove(&token);
         }
+        self.reserving.remove(&token);
         self.sync_total(id);
         self.volumes_are_stored(id, volumes, out);
         out.push(Effect::Answer { request, result: Ok(()) });
@@ -128,6 +129,49 @@ impl Kernel {
         self.allocator.set_volumes(slot, volumes);
         self.recharge(&id);
         self.changes.agent(&id);
+    }
+
+    /// Whether a role may use or reserve so much more, and all roles above it; where it is part of what is reserved for
+    /// `refined` already, only those below that one. What is on the way to the store counts as reserved.
+    ///
+    /// # Errors
+    /// Which limit it would exceed.
+    pub(super) fn check_limits(
+        &self,
+        role: &RolePath,
+        refined: Option<&RolePath>,
+        more: &Size,
+    ) -> Result<(), OverLimit> {
+        self.allocator.check_role_size(role, refined, more)?;
+        self.check_beside_reserving(role, refined, more)
+    }
+
+    /// The same, beside what is on the way to the store.
+    fn check_beside_reserving(
+        &self,
+        role: &RolePath,
+        refined: Option<&RolePath>,
+        more: &Size,
+    ) -> Result<(), OverLimit> {
+        if self.reserving.is_empty() {
+            return Ok(());
+        }
+        let is_asked = |above: &RolePath| refined.is_none_or(|refined| !above.contains(refined));
+        role.lineage().iter().filter(|above| is_asked(above)).try_for_each(|above| {
+            let reserving = self.being_reserved(above);
+            let mut all = more.clone();
+            more.iter().for_each(|(name, amount)| all.set(name, amount + reserving.get(name)));
+            self.allocator.check_role_size(above, above.parent().as_ref(), &all)
+        })
+    }
+
+    /// What is on the way to the store, to be reserved for a role or below it.
+    fn being_reserved(&self, role: &RolePath) -> Size {
+        let is_below = |piece: &&Reserved| piece.owner().is_some_and(|owner| role.contains(owner));
+        let mut all = Size::new();
+        let pieces = self.reserving.values().flatten().filter(is_below);
+        pieces.for_each(|piece| all.add_resources(&piece.resources));
+        all
     }
 
     /// The agent came back with these copies of tasks, and was told to kill them: what they hold is given to nobody.

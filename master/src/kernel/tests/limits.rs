@@ -84,6 +84,21 @@ fn what_is_reserved_counts_once_also_when_a_task_takes_it() {
 }
 
 #[test]
+fn what_is_on_the_way_to_the_store_counts_as_reserved() {
+    let (mut cluster, [agent, other], [_, two]) = at_hand(["eng", "eng/ads"]);
+    cluster.store_is_slow = true;
+    cluster.reserve(agent, "eng/web", "cpus=2");
+    cluster.forget();
+    cluster.reserve(other, "eng", "cpus=2");
+    assert_eq!(cluster.story(), ["answer: role eng would exceed its limit: needs cpus=4, has 3"]);
+    cluster.launch(two, &[("t1", "cpus=2;mem=1GiB")]);
+    assert_eq!(refusals(&mut cluster), ["role eng would exceed its limit: needs cpus=4, has 3"]);
+    cluster.reserve(other, "eng", "cpus=1");
+    cluster.settle_store();
+    assert_eq!(cluster.reservations(), ["eng/web: cpus=2 of a1-0, an orphan", "eng: cpus=1 of a1-1"]);
+}
+
+#[test]
 fn what_an_unreserve_gives_back_may_be_used_in_the_same_call() {
     let (mut cluster, _, [one, _]) = at_hand(["eng", "eng"]);
     cluster.accept_with(one, vec![reserve("", "cpus=3", &[])]);
