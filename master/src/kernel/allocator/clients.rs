@@ -78,6 +78,7 @@ impl Allocator {
         self.revocable_frameworks.remove(framework);
         for client in self.clients_of.remove(framework).unwrap_or_default() {
             self.set_wish(self.now, client, Wish::Nothing);
+            self.end_rooms_of(client);
             self.filters.clear_client(client);
             self.tree.remove_client(self.clients[client.0].node);
             self.hot.remove(&client);
@@ -119,7 +120,8 @@ impl Allocator {
             return;
         }
         let is_demand = matches!(wish, Wish::Demand(_));
-        let want = Want::new(now, wish, &this.offered);
+        let mut want = Want::new(now, wish, &this.offered);
+        want.goes_on_from(&this.want);
         let before = std::mem::replace(&mut this.want, want);
         if is_demand {
             self.filters.clear_client(client);

@@ -14,11 +14,15 @@ use super::walk::Stage;
 use super::wishes::{Wanted, WantedShape};
 use super::{AgentIx, Allocator, Charge, ClientIx};
 
+/// From the release of one gang to the choice of the next.
+const REST: Duration = Duration::from_secs(1);
+
 /// The gang that is being gathered.
 #[derive(Debug, Clone)]
 pub(super) struct Gatherer {
     pub(super) client: ClientIx,
     hold: Duration,
+    chosen: Timestamp,
     /// When the first piece was kept.
     since: Option<Timestamp>,
     /// What is kept.
@@ -31,10 +35,22 @@ pub(super) struct Gangs {
     pub(super) gatherer: Option<Gatherer>,
     /// Clients whose demand is a gang of which something is wanted.
     pub(super) waiting: std::collections::BTreeSet<ClientIx>,
+    /// Until then nobody gathers, so that what one gang gave back is there for all before the next keeps it.
+    rests_until: Option<Timestamp>,
     /// How many gangs were complete.
     made: u64,
     /// One more whenever there may be agents on which a gang fits that did not.
     pub(super) capacity: u64,
+}
+
+impl Gangs {
+    /// When the gatherer's time is up. One that has kept nothing yet is in nobody's way but that of other gangs.
+    fn deadline(&self) -> Option<Timestamp> {
+        let gatherer = self.gatherer.as_ref()?;
+        let others_wait = self.waiting.iter().any(|client| *client != gatherer.client);
+        let since = gatherer.since.or_else(|| others_wait.then_some(gatherer.chosen))?;
+        Some(since + gatherer.hold)
+    }
 }
 
 /// What a tentative unit changes that giving it back would not restore.
@@ -66,7 +82,7 @@ impl Allocator {
     /// Frees what has been gathered for too long, and chooses who gathers next.
     pub(super) fn begin_gangs(&mut self, now: Timestamp, notes: &mut Vec<Note>) {
         if let Some(gatherer) = &self.gangs.gatherer
-            && gatherer.since.is_some_and(|since| since + gatherer.hold <= now)
+            && self.gangs.deadline().is_some_and(|deadline| deadline <= now)
         {
             let (client, hold, kept) = (gatherer.client, gatherer.hold, gatherer.kept.len());
             self.release_gathered();
@@ -75,9 +91,16 @@ impl Allocator {
                 (wanted.queued, wanted.not_before) = (now, now + hold);
             }
             let kept = u32::try_from(kept).unwrap_or(u32::MAX);
-            notes.push(Note::GangReleased { client, kept, missing: missing.saturating_sub(kept) });
+            if kept > 0 {
+                self.gangs.rests_until = Some(now + REST);
+                notes.push(Note::GangReleased { client, kept, missing: missing.saturating_sub(kept) });
+            }
         }
         self.choose_gatherer(now);
+        // A gang is placed whole from all that is free, not only from what has just become so.
+        let news = |client: &&ClientIx| !self.fresh.is_empty() || self.paired.contains_key(client);
+        let again: Vec<ClientIx> = self.gangs.waiting.iter().filter(news).copied().collect();
+        self.hot.extend(again);
     }
 
     /// How many units a client's demand lacks.
@@ -87,7 +110,8 @@ impl Allocator {
 
     /// The gang that has waited longest gathers, if it could ever be complete.
     fn choose_gatherer(&mut self, now: Timestamp) {
-        if self.gangs.gatherer.is_some() || self.gangs.waiting.is_empty() {
+        let rests = self.gangs.rests_until.is_some_and(|until| until > now);
+        if rests || self.gangs.gatherer.is_some() || self.gangs.waiting.is_empty() {
             return;
         }
         let may =
@@ -99,7 +123,8 @@ impl Allocator {
         let Some(client) = queue.into_iter().find(|client| self.could_be_complete(*client)) else { return };
         let gang = self.clients[client.0].want.demand().and_then(|wanted| wanted.gang.as_ref());
         let hold = gang.map(|gang| gang.hold).unwrap_or_default();
-        self.gangs.gatherer = Some(Gatherer { client, hold, since: None, kept: Vec::new() });
+        let kept = Vec::new();
+        self.gangs.gatherer = Some(Gatherer { client, hold, chosen: now, since: None, kept });
         self.hot.insert(client);
         self.epoch += 1;
     }
@@ -160,11 +185,12 @@ impl Allocator {
     /// When a gatherer's time is up, or a gang may gather again.
     pub(super) fn next_gang_deadline(&self) -> Option<Timestamp> {
         match &self.gangs.gatherer {
-            Some(gatherer) => gatherer.since.map(|since| since + gatherer.hold),
+            Some(_) => self.gangs.deadline(),
             None => {
                 let waiting = self.gangs.waiting.iter();
                 let wanted = waiting.filter_map(|client| self.clients[client.0].want.demand());
-                wanted.map(|wanted| wanted.not_before).filter(|time| *time > self.now).min()
+                let may = |wanted: &Wanted| Some(wanted.not_before).max(self.gangs.rests_until);
+                wanted.filter_map(may).filter(|time| *time > self.now).min()
             }
         }
     }

@@ -87,7 +87,10 @@ impl Allocator {
 
     /// Others end on this agent for the client's sake: what they leave is for nobody else.
     pub(in crate::kernel) fn make_room(&mut self, agent: AgentIx, client: ClientIx) {
-        self.holds.rooms.insert(agent, client);
+        let before = self.holds.rooms.insert(agent, client);
+        if before.is_some_and(|before| before != client) && self.free.contains(agent) {
+            self.fresh.insert(agent);
+        }
     }
 
     /// No room is made on the agent any more. Says whether something is free there that was kept from others.
@@ -98,6 +101,15 @@ impl Allocator {
             self.epoch += 1;
         }
         was_kept
+    }
+
+    /// The client is not there any more.
+    pub(super) fn end_rooms_of(&mut self, client: ClientIx) {
+        let rooms = self.holds.rooms.iter().filter(|(_, whose)| **whose == client);
+        let rooms: Vec<AgentIx> = rooms.map(|(agent, _)| *agent).collect();
+        rooms.into_iter().for_each(|agent| {
+            self.end_room(agent);
+        });
     }
 
     /// Nothing is kept for the client any more: what was is there for everyone.

@@ -202,8 +202,9 @@ impl Allocator {
         self.set_volumes(agent, Vec::new());
         self.filters.clear_agent(agent);
         self.classes.remove(agent, &self.slots[agent.0]);
+        self.end_room(agent);
         if let Some(client) = self.holds.on(agent) {
-            self.holds.end(client);
+            self.end_hold(client);
         }
         self.lose_gathered(agent);
         self.vacant_slots.insert(agent);
@@ -403,7 +404,7 @@ impl Allocator {
 
     /// The client does not want to see the like of `refused` on this agent before `until`.
     pub(super) fn refuse(&mut self, agent: AgentIx, client: ClientIx, refused: Resources, until: Timestamp) {
-        self.filters.add(client, agent, refused, until);
+        self.filters.add(client, agent, obstacle::by_count(&refused), until);
     }
 
     pub(super) fn clear_client_filters(&mut self, client: ClientIx) {

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 
 use divvy_proto::amounts::PORTS;
 use divvy_proto::demand::DemandShape;
+use divvy_proto::ranges::RangeSet;
 use divvy_proto::reservation::Reserved;
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
@@ -305,9 +306,13 @@ impl Allocator {
                 return Err(Blocked::Headroom(Some(node)));
             }
         }
-        let is_for = |owed: &Most| owed.holds(&charge.unreserved) && owed.has_use_for(&charge.unreserved);
-        if terms.stage == Stage::Guaranteed && !terms.owed.iter().any(is_for) {
-            return Err(Blocked::NotOwed);
+        if terms.stage == Stage::Guaranteed {
+            // What is reserved is not owed, but who is owed something takes it first.
+            let all = charge.total();
+            let is_for = |owed: &Most| owed.holds(&charge.unreserved) && owed.has_use_for(&all);
+            if !terms.owed.iter().any(is_for) {
+                return Err(Blocked::NotOwed);
+            }
         }
         self.unless_refused(terms, agent, charge)
     }
@@ -333,11 +338,24 @@ impl Allocator {
     }
 
     fn unless_refused(&self, terms: &Terms, agent: AgentIx, charge: Charge) -> Result<Charge, Blocked> {
-        let blocks = match charge.reserved.is_empty() && charge.revocable.is_empty() {
-            true => self.filters.block(terms.client, agent, &charge.unreserved, terms.now),
-            false => self.filters.block(terms.client, agent, &charge.total(), terms.now),
+        let is_refused = match charge.reserved.is_empty() && charge.revocable.is_empty() {
+            true => self.is_refused(terms.client, agent, &charge.unreserved, terms.now),
+            false => self.is_refused(terms.client, agent, &charge.total(), terms.now),
         };
-        if blocks { Err(Blocked::Filtered) } else { Ok(charge) }
+        if is_refused { Err(Blocked::Filtered) } else { Ok(charge) }
+    }
+
+    pub(super) fn is_refused(
+        &self,
+        client: ClientIx,
+        agent: AgentIx,
+        unit: &Resources,
+        now: Timestamp,
+    ) -> bool {
+        match unit.ports().is_empty() {
+            true => self.filters.block(client, agent, unit, now),
+            false => self.filters.block(client, agent, &by_count(unit), now),
+        }
     }
 
     /// For whom of its own role, and longer waiting, the agent is kept.
@@ -385,7 +403,7 @@ impl Allocator {
                     None => None,
                 };
                 let unit = unit.unwrap_or_default();
-                let until = self.filters.until(terms.client, agent, &unit, terms.now);
+                let until = self.filters.until(terms.client, agent, &by_count(&unit), terms.now);
                 Obstacle::Filtered(until.unwrap_or(terms.now))
             }
         }
@@ -409,6 +427,12 @@ impl Allocator {
         }
         Obstacle::Limit { role: this.role.clone(), dimension: "cpus".to_owned() }
     }
+}
+
+/// The same with the first ports there are, as many as there are in it: what was refused is refused with whichever ports.
+pub(super) fn by_count(resources: &Resources) -> Resources {
+    let last = u32::try_from(resources.ports().count()).unwrap_or(u32::MAX);
+    resources.clone().with_ports(RangeSet::range(1, last))
 }
 
 /// What is there of a shape's needs, with the lowest ports, if it is all there.

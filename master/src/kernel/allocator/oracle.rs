@@ -161,6 +161,9 @@ impl Allocator {
     fn naive_has_headroom(&self, client: ClientIx, name: &str, given: i128) -> bool {
         let path = self.naive_lineage(client);
         let top = |more: i128| -> i128 {
+            if self.tree.promises == 0 {
+                return 0;
+            }
             self.tree.children(ROOT).map(|node| self.naive_required(node, name, &path, more)).sum()
         };
         let free = self.naive_free(name);
@@ -170,6 +173,9 @@ impl Allocator {
     /// The most of a dimension that headroom leaves for a client, up to `most`.
     fn naive_spare(&self, client: ClientIx, name: &str, most: i128) -> i128 {
         let (mut low, mut high) = (0, most);
+        if self.naive_has_headroom(client, name, most) {
+            return most;
+        }
         while low < high {
             let middle = (low + high + 1) / 2;
             match self.naive_has_headroom(client, name, middle) {
@@ -245,12 +251,12 @@ impl Allocator {
 
     /// Whether a guarantee on the client's path is there for this: it is within what that lacks (or, for a classic client,
     /// there is anything that it lacks).
-    fn naive_is_owed(&self, client: ClientIx, given: &Size, is_classic: bool) -> bool {
+    fn naive_is_owed(&self, client: ClientIx, given: &Size, all: &Size, is_classic: bool) -> bool {
         self.naive_lineage(client).into_iter().any(|at| {
             let Some(promise) = &self.tree.nodes[at.at()].promise else { return false };
             let named = || promise.quota.guarantee.iter().map(|(name, _)| name);
             let is_within = named().all(|name| given.get(name) <= self.naive_unmet(at, name));
-            let is_of_use = named().any(|name| given.get(name) > 0 && self.naive_unmet(at, name) > 0);
+            let is_of_use = named().any(|name| all.get(name) > 0 && self.naive_unmet(at, name) > 0);
             is_of_use && (is_classic || is_within)
         })
     }
@@ -284,12 +290,14 @@ impl Allocator {
         if self.naive_is_kept(client, agent) {
             given = Resources::new();
         }
-        if stage == Stage::Guaranteed && !self.naive_is_owed(client, &Size::of(&given), true) {
+        if stage == Stage::Guaranteed
+            && !self.naive_is_owed(client, &Size::of(&given), &Size::of(&given), true)
+        {
             return None;
         }
         let charge = Charge::unreserved(given).with_reserved(reserved)?;
         let total = charge.total();
-        let is_fine = super::is_worth_an_offer(&total) && !self.filters.block(client, agent, &total, now);
+        let is_fine = super::is_worth_an_offer(&total) && !self.is_refused(client, agent, &total, now);
         is_fine.then_some(charge)
     }
 
@@ -324,9 +332,10 @@ impl Allocator {
             before - self.naive_times(&need, &after) <= spare.max(0)
         });
         let is_kept = !given.is_zero() && self.naive_is_kept(client, agent);
-        let is_owed = stage == Stage::Fair || self.naive_is_owed(client, &given, false);
+        let is_owed = stage == Stage::Fair
+            || self.naive_is_owed(client, &given, &Size::of_amounts(&shape.amounts()), false);
         let charge = Charge::unreserved(unreserved).with_reserved(reserved)?;
-        let refused = self.filters.block(client, agent, &charge.total(), now);
+        let refused = self.is_refused(client, agent, &charge.total(), now);
         (is_within && takes_no_shape && !is_kept && is_owed && !refused).then_some(charge)
     }
 
@@ -350,7 +359,7 @@ impl Allocator {
             }
         };
         let is_worth = shape.is_some() || super::is_worth_an_offer(&taken);
-        (is_worth && !self.filters.block(client, agent, &taken, now)).then(|| Charge::revocable(taken))
+        (is_worth && !self.is_refused(client, agent, &taken, now)).then(|| Charge::revocable(taken))
     }
 }
 

@@ -460,6 +460,71 @@ fn two_gangs_that_each_could_hold_what_the_other_lacks_are_served_one_after_the_
 }
 
 #[test]
+fn a_gang_that_gathers_nothing_lets_another_gather_when_its_time_is_up() {
+    let mut cluster = Cluster::new();
+    let agents = [cluster.agent("cpus=1"), cluster.agent("cpus=1"), cluster.agent("mem=1GiB")];
+    let other = cluster.client("other", "*");
+    agents[..2].iter().for_each(|agent| cluster.use_up(*agent, other, "cpus=1"));
+    cluster.use_up(agents[2], other, "mem=1GiB");
+    cluster.gang("first", shape("mem=600MiB", 1), 10);
+    cluster.now = cluster.now + secs(1);
+    cluster.gang("second", shape("cpus=1", 2), 10);
+    assert_eq!(cluster.turn(), Vec::<String>::new());
+    cluster.free(agents[0], other, "cpus=1");
+    assert_eq!(cluster.turn(), Vec::<String>::new());
+    cluster.now = cluster.allocator.next_deadline().unwrap();
+    assert_eq!(cluster.turn(), ["second gathers, 1 missing"]);
+    cluster.free(agents[1], other, "cpus=1");
+    assert_eq!(cluster.turn(), ["second: a1-0 1x cpus=1", "second: a1-1 1x cpus=1", "second has gang 1"]);
+}
+
+#[test]
+fn what_one_gang_gives_back_is_there_for_others_before_the_next_gathers() {
+    let mut cluster = Cluster::new();
+    let agents = [cluster.agent("cpus=1"), cluster.agent("cpus=1")];
+    let other = cluster.client("other", "*");
+    cluster.use_up(agents[1], other, "cpus=1");
+    cluster.gang("one", shape("cpus=1", 2), 4);
+    cluster.gang("two", shape("cpus=1", 2), 4);
+    assert_eq!(cluster.turn(), ["one gathers, 1 missing"]);
+    cluster.demand("small", "*", vec![shape("cpus=1", 1)]);
+    assert_eq!(cluster.turn(), Vec::<String>::new());
+    cluster.now = cluster.allocator.next_deadline().unwrap();
+    assert_eq!(cluster.turn(), ["small: a1-0 1x cpus=1", "one releases 1"]);
+    cluster.free(agents[1], other, "cpus=1");
+    cluster.now = cluster.allocator.next_deadline().unwrap();
+    assert_eq!(cluster.turn(), ["two gathers, 1 missing"]);
+}
+
+#[test]
+fn a_gang_that_does_not_gather_is_placed_on_what_was_free_before_as_well() {
+    let mut cluster = Cluster::new();
+    let agents = [cluster.agent("cpus=1"), cluster.agent("cpus=1"), cluster.agent("mem=1GiB")];
+    let other = cluster.client("other", "*");
+    cluster.use_up(agents[1], other, "cpus=1");
+    cluster.use_up(agents[2], other, "mem=1GiB");
+    cluster.gang("first", shape("mem=600MiB", 1), 1000);
+    cluster.now = cluster.now + secs(1);
+    cluster.gang("second", shape("cpus=1", 2), 1000);
+    assert_eq!(cluster.turn(), Vec::<String>::new());
+    cluster.free(agents[1], other, "cpus=1");
+    assert_eq!(cluster.turn(), ["second: a1-0 1x cpus=1", "second: a1-1 1x cpus=1", "second has gang 1"]);
+}
+
+#[test]
+fn a_demand_that_is_stated_again_has_waited_since_it_was_first() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=1");
+    let client = cluster.demand("app", "*", vec![shape("cpus=4", 1)]);
+    let since = cluster.allocator.wish_view(client).unwrap().waiting_since;
+    cluster.now = cluster.now + secs(20);
+    cluster.demand("app", "*", vec![shape("cpus=2", 1), shape("cpus=4", 3)]);
+    assert_eq!(cluster.allocator.wish_view(client).unwrap().waiting_since, since);
+    cluster.demand("app", "*", vec![shape("cpus=2", 1)]);
+    assert_eq!(cluster.allocator.wish_view(client).unwrap().waiting_since, Some(cluster.now));
+}
+
+#[test]
 fn places_of_what_is_removed_are_given_to_others() {
     let mut cluster = Cluster::new();
     for nth in 0..50 {

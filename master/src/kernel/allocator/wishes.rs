@@ -136,6 +136,23 @@ impl Want {
         }))
     }
 
+    /// What is stated again has waited since it was first stated, and keeps its place in the queue of gangs.
+    pub(super) fn goes_on_from(&mut self, before: &Self) {
+        let (Self::Demand(wanted), Self::Demand(before)) = (self, before) else { return };
+        let like = |shape: &WantedShape| {
+            let mut same = before.shapes.iter().filter(|old| old.wanting() > 0);
+            same.find(|old| DemandShape { count: shape.shape.count, ..(*old.shape).clone() } == *shape.shape)
+        };
+        let known: Vec<Option<Timestamp>> =
+            wanted.shapes.iter().map(|shape| like(shape).map(|old| old.since)).collect();
+        if wanted.gang.is_some() && wanted.gang == before.gang && known.iter().all(Option::is_some) {
+            (wanted.queued, wanted.not_before) = (before.queued, before.not_before);
+        }
+        for (shape, since) in wanted.shapes.iter_mut().zip(known) {
+            shape.since = since.unwrap_or(shape.since);
+        }
+    }
+
     /// Whether it takes something if that is offered.
     pub(super) fn is_wanting(&self) -> bool {
         match self {
