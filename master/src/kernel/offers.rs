@@ -187,11 +187,22 @@ impl Kernel {
         }
     }
 
-    /// Takes an offer back, and says so.
+    /// Takes an offer back, and says so. The others of its gang go with it: the gang is wanted whole again.
     pub(super) fn rescind_offer(&mut self, id: OfferId, out: &mut Effects) {
-        if let Some(offer) = self.take_offer(id, 0) {
-            self.tell(&offer.framework, Event::Rescind(id), out);
+        let others = self.others_of_gang(id);
+        for id in std::iter::once(id).chain(others) {
+            if let Some(offer) = self.take_offer(id, 0) {
+                self.tell(&offer.framework, Event::Rescind(id), out);
+            }
         }
+    }
+
+    /// The other outstanding offers of an offer's gang.
+    fn others_of_gang(&self, id: OfferId) -> Vec<OfferId> {
+        let gang_of = |id: &OfferId| self.offers.get(id)?.grant.demand.as_ref()?.gang;
+        let owner = self.offers.get(&id).and_then(|offer| self.frameworks.get(&offer.framework));
+        let (Some(gang), Some(owner)) = (gang_of(&id), owner) else { return Vec::new() };
+        owner.offers.iter().filter(|other| **other != id && gang_of(other) == Some(gang)).copied().collect()
     }
 
     /// An offer that nobody answered is taken back, and counts as declined for the default time: else its holder, who is

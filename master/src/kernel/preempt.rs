@@ -330,7 +330,11 @@ impl Kernel {
             self.allocator.obstacle(now, one.client, Some(&one.shape), agent.slot)
         {
             // Whoever refuses an agent for longer than it takes to make room elsewhere does not wait for that agent.
-            return if until.since(now) > self.config.revocation_grace { Look::Useless } else { Look::Enough };
+            return if until.since(now) > self.config.revocation_grace {
+                Look::Useless
+            } else {
+                Look::Enough
+            };
         }
         if agent.tasks.is_empty() && agent.offers.is_empty() {
             return Look::Useless;

@@ -151,6 +151,23 @@ fn a_gang_is_offered_whole_and_launched_whole() {
 }
 
 #[test]
+fn a_gang_that_loses_an_agent_is_wanted_whole_again() {
+    let mut cluster = Cluster::new();
+    let agents = [cluster.agent("cpus=4;mem=4GiB"), cluster.agent("cpus=4;mem=4GiB")];
+    let app = quiet(&mut cluster, "app", &["*"]);
+    cluster.demand_gang(app, "*", vec![shape("rank", "cpus=4;mem=4GiB", 2)], 60);
+    cluster.forget();
+    cluster.disconnect(agents[1]);
+    story!(cluster, "app < rescind o1-6", "app < rescind o1-5");
+    cluster.connect(agents[1]);
+    story!(
+        cluster,
+        "agent 1 < registered as a1-1",
+        "app < offers o1-7 of a1-0: cpus=4;mem=4GiB for 1 rank of gang 2, o1-8 of a1-1: cpus=4;mem=4GiB for 1 rank of gang 2",
+    );
+}
+
+#[test]
 fn what_no_framework_can_mean_is_refused_and_what_was_wanted_stays() {
     let refused = |role: &str, demand: Demand| {
         let mut cluster = Cluster::new();
