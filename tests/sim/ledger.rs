@@ -198,7 +198,8 @@ impl World {
                 let consumed = census.consumed(above);
                 for (name, limit) in quota.limit.iter().filter(|(name, _)| fresh.get(name).is_some()) {
                     let uses = amount(&consumed, name);
-                    if uses > limit {
+                    let is_known = kernel.status(self.master.shown(self.now)).warnings.is_empty();
+                    if uses > limit && is_known {
                         let show = |amount| Amounts::show(name, amount);
                         return Err(format!(
                             "role {above} uses {name}={} after a launch of {}, more than its limit of {}",

@@ -15,7 +15,7 @@ use super::allocator::{AgentIx, Facts};
 use super::holdings::check_fixed;
 use super::maintenance::Upkeep;
 use super::offers::OfferSet;
-use super::registry::Joining;
+use super::registry::{Awaited, Joining};
 use super::reservations::Owned;
 use super::{Absence, Effect, Effects, Kernel, LinkId, Peer, PersistToken, RequestId, TaskKey, Timer};
 
@@ -32,6 +32,8 @@ pub(super) struct Agent {
     pub(super) joining: Option<LinkId>,
     /// When the first unanswered ping was sent, or the stream ended.
     pub(super) silent_since: Option<Timestamp>,
+    /// As what its silence is counted.
+    pub(super) silence: Option<u64>,
     /// Its mark as unreachable is on the way to the store.
     pub(super) marking: bool,
     /// Its mark as gone is on the way to the store.
@@ -59,6 +61,7 @@ impl Agent {
             link: None,
             joining: None,
             silent_since: None,
+            silence: None,
             marking: false,
             condemned: false,
             condemned_by: Vec::new(),
@@ -206,6 +209,7 @@ impl Kernel {
         let slot = self.allocator.add_agent(id.clone(), facts(&info));
         let replaced = self.agents.insert(id.clone(), Agent::new(info, slot, standing, since));
         self.sync_total(&id);
+        self.note_silence(&id);
         self.tally.agent(replaced.map(|agent| agent.standing), Some(standing));
         self.changes.agent(&id);
     }
@@ -243,8 +247,11 @@ impl Kernel {
     }
 
     /// The stream of an agent that was coming back has ended.
-    pub(super) fn joining_left(&mut self, link: LinkId) {
-        for agent in self.agents.values_mut().filter(|agent| agent.joining == Some(link)) {
+    pub(super) fn joining_left(&mut self, token: PersistToken, link: LinkId) {
+        let Some(Awaited::Agent(joining)) = self.awaited.get(&token) else { return };
+        if let Some(agent) = self.agents.get_mut(&joining.id)
+            && agent.joining == Some(link)
+        {
             agent.joining = None;
         }
     }
@@ -261,6 +268,7 @@ impl Kernel {
             agent.since = now;
             self.changes.agent(id);
         }
+        self.note_silence(id);
     }
 
     /// Tells an agent, if it is connected.

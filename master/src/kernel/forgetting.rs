@@ -74,6 +74,7 @@ impl Kernel {
         self.timers.cancel(&Timer::Agent(id.clone()));
         self.tally.agent(Some(agent.standing), None);
         self.tally.hold_back(agent.held_back, false);
+        self.silences.shift(agent.silence, None);
         self.too_small.remove(id);
         self.allocator.remove_agent(agent.slot);
         self.changes.agent(id);

@@ -61,7 +61,9 @@ impl Gangs {
 
     fn disband(&mut self, id: GangId) -> BTreeSet<TaskKey> {
         let members = self.gangs.remove(&id).map(|gang| gang.members).unwrap_or_default();
-        self.of_task.retain(|task, _| !members.contains(task));
+        for task in &members {
+            self.of_task.remove(task);
+        }
         members
     }
 }

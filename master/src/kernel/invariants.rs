@@ -37,6 +37,7 @@ impl Kernel {
         }
         self.check_agents(&counts)?;
         self.check_tally()?;
+        self.check_silences()?;
         self.check_inverse()?;
         self.check_gangs()?;
         self.check_owned()?;
@@ -160,8 +161,9 @@ impl Kernel {
 }
 
 fn add(all: &mut Charge, more: &Charge, what: impl Fn() -> String) -> Result<(), String> {
-    let sum =
-        all.checked_add(more).ok_or_else(|| format!("{} holds what is held already: {}", what(), more.total()))?;
+    let sum = all
+        .checked_add(more)
+        .ok_or_else(|| format!("{} holds what is held already: {}", what(), more.total()))?;
     *all = sum;
     Ok(())
 }

@@ -83,6 +83,7 @@ use gangs::Gangs;
 use inverse::InverseOffers;
 use maintenance::Maintenance;
 use offers::{Expiries, Offer};
+use pings::Silences;
 use policy::Policy;
 use preempt::Preemptions;
 use rates::Rates;
@@ -141,6 +142,7 @@ pub struct Kernel {
     /// What is being reserved by writes that are on the way to the store.
     reserving: BTreeMap<PersistToken, Vec<Reserved>>,
     tally: Tally,
+    silences: Silences,
     made: Made,
     /// Effects of `recover`, which has nowhere to push them.
     unsaid: Effects,
@@ -193,6 +195,7 @@ impl Kernel {
             too_small: BTreeSet::new(),
             reserving: BTreeMap::new(),
             tally: Tally::default(),
+            silences: Silences::default(),
             made: Made::default(),
             unsaid: Vec::new(),
         }
@@ -258,7 +261,7 @@ impl Kernel {
         match self.links.remove(&link) {
             None => {}
             Some(Peer::Agent(id)) => self.agent_left(now, &id, out),
-            Some(Peer::JoiningAgent(_)) => self.joining_left(link),
+            Some(Peer::JoiningAgent(token)) => self.joining_left(token, link),
             Some(Peer::Framework(id)) => self.framework_left(now, &id, link, out),
         }
     }

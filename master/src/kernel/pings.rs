@@ -6,6 +6,7 @@
 //! silent for missed_pings windows ──► breaker? ──► Persist(unreachable) ──► tasks UNREACHABLE
 //! ```
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use divvy_proto::agent::MasterMessage;
@@ -13,13 +14,54 @@ use divvy_proto::api::AgentState;
 use divvy_proto::ids::AgentId;
 use divvy_proto::scheduler::{Event, StreamError};
 use divvy_proto::task::{Reason, TaskState};
-use divvy_proto::time::Timestamp;
+use divvy_proto::time::{Timestamp, millis};
 
+use super::agents::Agent;
 use super::registry::Awaited;
 use super::{Absence, Effect, Effects, Kernel, Timer};
 
 /// Fewer silent agents than this never trip the breaker.
 const BREAKER_MINIMUM: usize = 3;
+
+/// Agents are silent together if their silence began at most one window apart. Windows are counted in so many slices, so that
+/// one judgement costs the same however many are silent.
+const SLICES: u64 = 16;
+
+/// How many agents fell silent in which slice of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Silences(BTreeMap<u64, usize>);
+
+impl Silences {
+    pub(super) fn shift(&mut self, from: Option<u64>, to: Option<u64>) {
+        if let Some(to) = to {
+            *self.0.entry(to).or_default() += 1;
+        }
+        if let Some(from) = from
+            && let Some(count) = self.0.get_mut(&from)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.0.remove(&from);
+            }
+        }
+    }
+
+    /// How many are silent since at most a window before or after.
+    fn around(&self, at: u64) -> usize {
+        self.0.range(at.saturating_sub(SLICES)..=at.saturating_add(SLICES)).map(|(_, count)| count).sum()
+    }
+}
+
+impl Agent {
+    /// Since when it is silent, as far as that counts. One that has not come back after a failover is so from its beginning.
+    fn silent_from(&self) -> Option<Timestamp> {
+        match self.standing {
+            AgentState::Recovering => Some(self.since),
+            AgentState::Suspected => self.silent_since,
+            _ => None,
+        }
+    }
+}
 
 impl Kernel {
     /// How long an agent may be silent.
@@ -38,6 +80,7 @@ impl Kernel {
             if agent.standing == AgentState::Suspected && agent.link.is_some() {
                 self.set_standing(now, id, AgentState::Active);
             }
+            self.note_silence(id);
         }
     }
 
@@ -75,6 +118,7 @@ impl Kernel {
             _ if silence.is_some_and(|silence| silence >= patience) => self.judge(now, id, out),
             _ if agent.link.is_some() => {
                 agent.silent_since.get_or_insert(now);
+                self.note_silence(id);
                 self.timers.set(Timer::Agent(id.clone()), now + interval);
                 if silence.is_some_and(|silence| silence >= interval) {
                     self.suspect(now, id, out);
@@ -114,22 +158,41 @@ impl Kernel {
 
     /// How many agents are silent together with this one, and how many there are.
     fn silent_with(&self, id: &AgentId) -> (usize, usize) {
-        let Some(this) = self.agents.get(id) else { return (0, 0) };
-        let window = self.config.ping_interval;
-        // One that has not come back after a failover is silent from its beginning.
-        let silence_of = |agent: &super::agents::Agent| match agent.standing {
-            AgentState::Recovering => Some(agent.since),
-            AgentState::Suspected => agent.silent_since,
-            _ => None,
-        };
-        let Some(since) = silence_of(this) else { return (0, 0) };
-        let known = |state| !matches!(state, AgentState::Unreachable | AgentState::Gone);
-        let present = self.agents.values().filter(|agent| known(agent.standing));
-        present.fold((0, 0), |(silent, all), agent| {
-            let together = silence_of(agent)
-                .is_some_and(|other| other.since(since) <= window && since.since(other) <= window);
-            (silent + usize::from(together), all + 1)
-        })
+        let Some(at) = self.agents.get(id).and_then(|agent| agent.silence) else { return (0, 0) };
+        let gone = [AgentState::Unreachable, AgentState::Gone];
+        let gone = gone.iter().filter_map(|state| self.tally.agents.get(state)).sum();
+        (self.silences.around(at), self.agents.len().saturating_sub(gone))
+    }
+
+    /// Whether, and since when, an agent is silent may have changed.
+    pub(super) fn note_silence(&mut self, id: &AgentId) {
+        let slice = self.slice();
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        let silence = agent.silent_from().map(|since| since.0 / slice);
+        if agent.silence != silence {
+            self.silences.shift(std::mem::replace(&mut agent.silence, silence), silence);
+        }
+    }
+
+    /// How long a slice of time is, in milliseconds.
+    fn slice(&self) -> u64 {
+        (millis(self.config.ping_interval) / SLICES).max(1)
+    }
+
+    /// Checks that the silences are those of the agents.
+    pub(super) fn check_silences(&self) -> Result<(), String> {
+        let mut recount = Silences::default();
+        for (id, agent) in &self.agents {
+            let silence = agent.silent_from().map(|since| since.0 / self.slice());
+            recount.shift(None, silence);
+            if agent.silence != silence {
+                return Err(format!("{id}: since when it is silent is not what is counted"));
+            }
+        }
+        match recount == self.silences {
+            true => Ok(()),
+            false => Err(format!("the silences are {:?}, a recount {recount:?}", self.silences)),
+        }
     }
 
     fn breaker_holds(&self, id: &AgentId) -> bool {
