@@ -15,6 +15,9 @@ use crate::resources::Resources;
 /// The name under which ports are counted.
 pub const PORTS: &str = "ports";
 
+/// So many names at most: far more than any cluster has kinds of resources.
+pub const MAX_NAMES: usize = 64;
+
 /// Amounts by name, each in its dimension's smallest unit: thousandths for `cpus`, `gpus` and custom scalars, bytes for `mem`
 /// and `disk`, single ports for `ports`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,12 +39,15 @@ impl Amounts {
     /// With this amount under this name.
     ///
     /// # Errors
-    /// The name is not one, or the amount is negative or absurd.
+    /// The name is not one, the amount is negative or absurd, or there are [`MAX_NAMES`] others.
     pub fn with(mut self, name: &str, amount: i64) -> Result<Self, Invalid> {
         if name != PORTS {
             Resources::new().with_scalar(name, amount)?;
         } else if !(0..=quantity::MAX).contains(&amount) {
             return Err(Invalid::new(name, amount, "a count of ports from 0 up"));
+        }
+        if self.0.len() >= MAX_NAMES && !self.0.contains_key(name) {
+            return Err(Invalid::new("amounts", name, format!("at most {MAX_NAMES} names")));
         }
         self.0.insert(name.to_owned(), amount);
         Ok(self)
@@ -160,8 +166,34 @@ impl<'de> Deserialize<'de> for Amounts {
                 Value::Text(text) => text,
             };
             let one: Self = format!("{name}={text}").parse().map_err(D::Error::custom)?;
-            amounts.0.extend(one.0);
+            for (name, amount) in one.iter() {
+                amounts = amounts.with(name, amount).map_err(D::Error::custom)?;
+            }
         }
         Ok(amounts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_however_they_are_said() {
+        let said = |count: usize| {
+            let text = (0..count).map(|n| format!("made-up-{n}=1")).collect::<Vec<_>>().join(";");
+            let json: serde_json::Map<_, _> =
+                (0..count).map(|n| (format!("made-up-{n}"), 1.into())).collect();
+            let text = text.parse::<Amounts>().map_err(|e| e.to_string());
+            let json = serde_json::from_value::<Amounts>(json.into()).map_err(|e| e.to_string());
+            (text, json)
+        };
+        let (text, json) = said(MAX_NAMES);
+        assert_eq!(text, json);
+        assert_eq!(text.map(|amounts| amounts.iter().count()), Ok(MAX_NAMES));
+        for refused in <[_; 2]>::from(said(MAX_NAMES + 1)) {
+            let why = refused.unwrap_err();
+            assert!(why.contains("at most 64 names"), "{why}");
+        }
     }
 }

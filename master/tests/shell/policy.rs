@@ -33,6 +33,25 @@ fn done() -> (u16, String) {
 }
 
 #[tokio::test]
+async fn a_quota_is_an_object_of_a_few_names_and_what_is_refused_changes_nothing() {
+    let cluster = Cluster::start().await;
+    let quota = json!({ "limit": { "cpus": 3 } });
+    assert_eq!(put(&cluster, "/api/v1/quotas/eng", quota).await, done());
+    let names: Map<String, Value> = (0..65).map(|n| (format!("made-up-{n}"), 1.into())).collect();
+    let refused = [
+        (json!([]), "the body is a JSON list; expected an object"),
+        (json!({ "limit": [] }), "invalid type: sequence"),
+        (json!({ "limit": names }), "at most 64 names"),
+    ];
+    for (body, why) in refused {
+        let (status, error) = put(&cluster, "/api/v1/quotas/eng", body).await;
+        assert!(status == 400 && error.contains(why), "{status} {error}");
+    }
+    let kept: Value = cluster.get("/api/v1/quotas/eng").await;
+    assert_eq!(kept["limit"], json!({ "cpus": 3 }));
+}
+
+#[tokio::test]
 async fn quotas_and_weights_are_set_shown_and_removed_and_survive_a_restart() {
     let mut cluster = Cluster::start().await;
     let _agent = Agent::register(&cluster, agent_info("agent-1"), Vec::new()).await;

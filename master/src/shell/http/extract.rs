@@ -37,7 +37,8 @@ where
     }
 }
 
-/// The body, as JSON, whatever its type is said to be; no body stands for an empty object.
+/// The body, a JSON object, whatever its type is said to be; no body stands for an empty object. A list is refused: serde would
+/// take it for the fields in their order, and an empty one for nothing said.
 pub(super) struct Said<T>(pub(super) T);
 
 impl<T, S> FromRequest<S> for Said<T>
@@ -50,7 +51,28 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let body = Bytes::from_request(request, state).await?;
         let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
-        let said = serde_json::from_slice(&body);
-        said.map(Self).map_err(|error| Failure::bad(format!("the body cannot be read: {error}")))
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Failure::bad("the body is a JSON list; expected an object".to_owned()));
+        }
+        read(&body).map(Self)
     }
+}
+
+/// The body, a JSON list, whatever its type is said to be.
+pub(super) struct Listed<T>(pub(super) Vec<T>);
+
+impl<T, S> FromRequest<S> for Listed<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        read(&Bytes::from_request(request, state).await?).map(Self)
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| Failure::bad(format!("the body cannot be read: {error}")))
 }

@@ -11,7 +11,7 @@ use divvy_proto::ids::AgentId;
 use serde::Deserialize;
 
 use super::actions::operate;
-use super::extract::{Asked, At, Said};
+use super::extract::{Asked, At, Listed, Said};
 use super::failure::Failure;
 use super::views::Nothing;
 use crate::kernel::OperatorRequest;
@@ -73,7 +73,7 @@ pub(super) async fn schedule(
 pub(super) async fn set_schedule(
     State(api): State<Api>,
     Asked(Nothing {}): Asked<Nothing>,
-    Said(windows): Said<Vec<MaintenanceWindow>>,
+    Listed(windows): Listed<MaintenanceWindow>,
 ) -> Done {
     operate(&api, OperatorRequest::SetMaintenance(windows)).await
 }
