@@ -209,6 +209,7 @@ impl Kernel {
         let slot = self.allocator.add_agent(id.clone(), facts(&info));
         let replaced = self.agents.insert(id.clone(), Agent::new(info, slot, standing, since));
         self.sync_total(&id);
+        self.silences.shift(replaced.as_ref().and_then(|agent| agent.silence), None);
         self.note_silence(&id);
         self.tally.agent(replaced.map(|agent| agent.standing), Some(standing));
         self.changes.agent(&id);

@@ -1,5 +1,9 @@
 //! Tasks that were launched by one call on several agents: all run, or none. Once each of them has run there is nothing left to
-//! keep together. Not durable: a gang that is still starting when the master ends is its framework's to watch.
+//! keep together.
+//!
+//! That is so as long as one master lives: a call is taken whole or refused whole, and all launches leave in one turn. Nothing of
+//! a gang is durable. A master that ends between its launches may leave half of it, and the next one knows of no gang: the
+//! framework sees which of its tasks run, and decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
