@@ -32,7 +32,7 @@ pub(crate) enum QuotaAction {
 pub(crate) struct SetQuota {
     /// Whose.
     pub(crate) role: RolePath,
-    /// What the role gets before others get more than their own guarantee.
+    /// What the role gets before others get more than their own guarantee. For its demands others are preempted, for gangs not.
     #[arg(long, value_name = "AMOUNTS", required_unless_present_any = ["limit", "shape", "no_preempt"])]
     pub(crate) guarantee: Option<Amounts>,
     /// What the role, and all below it, may use at most.
