@@ -108,7 +108,7 @@ impl Scene {
             name: "task".to_owned(),
             resources: resources(wish.task),
             ports: 0,
-            count: 1_000_000,
+            count: 100_000,
             constraint: Some(constraint),
             preference: Preference::None,
         };
