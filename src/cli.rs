@@ -182,7 +182,7 @@ pub(crate) enum Command {
     },
     /// Print what changes, as it happens, until you stop it.
     #[command(
-        after_help = "Example:\n  divvy events --kind task,agent\n  divvy events --decisions\n  divvy events -o json --since 1099511627800"
+        after_help = "Example:\n  divvy events --kind task,agent\n  divvy events --decisions\n  divvy events -o json > events.jsonl"
     )]
     Events(Events),
     /// List what the kernel decided, and why, the latest last.

@@ -28,7 +28,8 @@ macro_rules! thousandths {
             /// The count is negative or absurdly large.
             pub fn from_millis(millis: i64) -> Result<Self, Invalid> {
                 if !(0..=MAX).contains(&millis) {
-                    return Err(Invalid::new($field, show_thousandths(millis), "a number from 0 up"));
+                    let expected = if millis < 0 { "a number from 0 up" } else { "a smaller number" };
+                    return Err(Invalid::new($field, show_thousandths(millis), expected));
                 }
                 Ok(Self(millis))
             }

@@ -109,9 +109,9 @@ pub(crate) enum MaintenanceAction {
         after_help = "Example:\n  divvy maintenance get\n  divvy maintenance get -o json > schedule.json"
     )]
     Get,
-    /// Replace the schedule, whole.
+    /// Replace the schedule, whole. Agents are named by id or by hostname.
     #[command(
-        after_help = "The file is JSON, as `get -o json` writes it, if its name ends in .json, or else TOML:\n\n  [[windows]]\n  agents = [\"a1-3\"]\n  window = { start = \
+        after_help = "The file is JSON, as `get -o json` writes it, if its name ends in .json, or else TOML:\n\n  [[windows]]\n  agents = [\"a1-3\", \"agent-2\"]\n  window = { start = \
                       \"2030-01-01T02:00:00Z\", duration = \"2h\", reason = \"new disks\" }\n\nExample:\n  divvy maintenance set \
                       schedule.json"
     )]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use divvy_proto::api::{self, AgentState, MaintenanceWindow};
+use divvy_proto::api::{self, AgentState, MaintenanceWindow, Window};
 use divvy_proto::ids::AgentId;
 use divvy_proto::reservation::Reservation;
 use divvy_proto::role::RolePath;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::cluster::{size, word};
+use super::done;
 use crate::cli::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
 
 /// An agent that is drained is looked at so often.
@@ -43,6 +44,11 @@ async fn post(context: &Context, agent: &AgentId, action: &str, body: &Value) ->
     Ok(())
 }
 
+/// What is now true of an agent, for programs.
+fn about(agent: &api::Agent, name: &str, value: &Value) -> Value {
+    json!({ "agent_id": agent.id, "hostname": agent.hostname, name: value })
+}
+
 /// What a reservation is for, with its labels and who makes it.
 fn marked(role: &RolePath, marks: Marks) -> Map<String, Value> {
     let labels: BTreeMap<String, String> = marks.labels.into_iter().collect();
@@ -55,9 +61,10 @@ pub(super) async fn reserve(context: &Context, options: Reserve) -> Result<(), C
     let agent = find(context, &agent).await?;
     let mut body = marked(&role, marks);
     body.insert("resources".to_owned(), json!(resources));
-    post(context, &agent.id, "reserve", &body.into()).await?;
-    context.progress(format_args!("{resources} of {} ({}) is reserved for {role}", agent.hostname, agent.id));
-    Ok(())
+    let body = body.into();
+    post(context, &agent.id, "reserve", &body).await?;
+    let said = format!("{resources} of {} ({}) is reserved for {role}", agent.hostname, agent.id);
+    done(context, &about(&agent, "reserved", &body), said)
 }
 
 pub(super) async fn unreserve(context: &Context, options: Reserve) -> Result<(), CliError> {
@@ -65,12 +72,10 @@ pub(super) async fn unreserve(context: &Context, options: Reserve) -> Result<(),
     let agent = find(context, &agent).await?;
     let mut body = marked(&role, marks);
     body.insert("resources".to_owned(), json!(resources));
-    post(context, &agent.id, "unreserve", &body.into()).await?;
-    context.progress(format_args!(
-        "{resources} of {} ({}) is no longer reserved for {role}",
-        agent.hostname, agent.id
-    ));
-    Ok(())
+    let body = body.into();
+    post(context, &agent.id, "unreserve", &body).await?;
+    let said = format!("{resources} of {} ({}) is no longer reserved for {role}", agent.hostname, agent.id);
+    done(context, &about(&agent, "unreserved", &body), said)
 }
 
 pub(super) async fn reservations(context: &Context) -> Result<(), CliError> {
@@ -121,33 +126,31 @@ pub(super) async fn volumes(context: &Context, action: Option<VolumeAction>) -> 
             let agent = find(context, &agent).await?;
             let mut body = marked(&role, marks);
             body.extend([("id".to_owned(), json!(id)), ("size".to_owned(), json!(size))]);
-            post(context, &agent.id, "volumes", &body.into()).await?;
-            context.progress(format_args!(
-                "{} ({}) has a volume {id} of {size} for {role}",
-                agent.hostname, agent.id
-            ));
-            Ok(())
+            let body = body.into();
+            post(context, &agent.id, "volumes", &body).await?;
+            let said = format!("{} ({}) has a volume {id} of {size} for {role}", agent.hostname, agent.id);
+            done(context, &about(&agent, "volume", &body), said)
         }
         Some(VolumeAction::Rm { agent, id }) => {
             let agent = find(context, &agent).await?;
             let path = format!("/api/v1/agents/{}/volumes/{}", agent.id, super::escaped(id.as_str(), b""));
             context.send(context.request(Method::DELETE, &path)).await?;
-            context.progress(format_args!("{id} is removed from {} ({})", agent.hostname, agent.id));
-            Ok(())
+            let said = format!("{id} is removed from {} ({})", agent.hostname, agent.id);
+            done(context, &about(&agent, "removed", &json!(id)), said)
         }
         Some(VolumeAction::Grow { agent, id, by }) => {
             let agent = find(context, &agent).await?;
             let action = format!("volumes/{}/grow", super::escaped(id.as_str(), b""));
             post(context, &agent.id, &action, &json!({ "by": by })).await?;
-            context.progress(format_args!("{id} is {by} larger"));
-            Ok(())
+            let changed = json!({ "id": id, "larger": by });
+            done(context, &about(&agent, "volume", &changed), format_args!("{id} is {by} larger"))
         }
         Some(VolumeAction::Shrink { agent, id, by }) => {
             let agent = find(context, &agent).await?;
             let action = format!("volumes/{}/shrink", super::escaped(id.as_str(), b""));
             post(context, &agent.id, &action, &json!({ "by": by })).await?;
-            context.progress(format_args!("{id} is {by} smaller"));
-            Ok(())
+            let changed = json!({ "id": id, "smaller": by });
+            done(context, &about(&agent, "volume", &changed), format_args!("{id} is {by} smaller"))
         }
     }
 }
@@ -183,26 +186,33 @@ pub(super) async fn drain(context: &Context, options: Drain) -> Result<(), CliEr
     let name = format!("{} ({})", agent.hostname, agent.id);
     let killed = deadline
         .map_or_else(|| "killed".to_owned(), |d| format!("killed after {}", humantime::format_duration(d)));
-    context.progress(format_args!("{name} is being drained; what does not leave by itself is {killed}"));
+    let said = format!("{name} is being drained; what does not leave by itself is {killed}");
     if !wait {
-        return Ok(());
+        return done(context, &about(&agent, "drain", &body), said);
     }
+    context.progress(said);
     let late = |limit| format!("{name} was not empty within {limit}; the drain goes on, see `divvy agents`");
-    wait_within(Some(timeout), watch_drain(context, &agent.id, &name), late).await
+    wait_within(Some(timeout), watch_drain(context, &agent, &name), late).await
 }
 
-async fn watch_drain(context: &Context, id: &AgentId, name: &str) -> Result<(), CliError> {
+async fn watch_drain(context: &Context, agent: &api::Agent, name: &str) -> Result<(), CliError> {
     let mut last = None;
     loop {
-        let agent: api::Agent = context.get(&format!("/api/v1/agents/{id}")).await?;
+        let agent: api::Agent = context.get(&format!("/api/v1/agents/{}", agent.id)).await?;
+        let state = |gone: bool| about(&agent, "drain", &json!({ "drained": true, "gone": gone }));
         match &agent.drain {
             _ if agent.state == AgentState::Gone => {
-                context.progress(format_args!("{name} is drained, and gone"));
-                return Ok(());
+                return done(context, &state(true), format_args!("{name} is drained, and gone"));
             }
             Some(drain) if drain.drained && !drain.then_gone => {
-                context.progress(format_args!("{name} is drained"));
-                return Ok(());
+                return done(context, &state(false), format_args!("{name} is drained"));
+            }
+            Some(drain) if agent.state == AgentState::Unreachable && (drain.then_gone || agent.tasks > 0) => {
+                return Err(CliError::Failed(format!(
+                    "{name} does not answer, so that nobody can say when it is empty: the drain goes on if it comes back; if it \
+                     does not, `divvy agents gone {}` ends what ran there",
+                    agent.id
+                )));
             }
             Some(_) => {}
             None => {
@@ -222,18 +232,15 @@ async fn watch_drain(context: &Context, id: &AgentId, name: &str) -> Result<(), 
 pub(super) async fn deactivate(context: &Context, agent: &str) -> Result<(), CliError> {
     let agent = find(context, agent).await?;
     post(context, &agent.id, "deactivate", &json!({})).await?;
-    context.progress(format_args!(
-        "{} ({}) is not offered any more; its tasks run on",
-        agent.hostname, agent.id
-    ));
-    Ok(())
+    let said = format!("{} ({}) is not offered any more; its tasks run on", agent.hostname, agent.id);
+    done(context, &about(&agent, "deactivated", &json!(true)), said)
 }
 
 pub(super) async fn reactivate(context: &Context, agent: &str) -> Result<(), CliError> {
     let agent = find(context, agent).await?;
     post(context, &agent.id, "reactivate", &json!({})).await?;
-    context.progress(format_args!("{} ({}) is offered again", agent.hostname, agent.id));
-    Ok(())
+    let said = format!("{} ({}) is offered again", agent.hostname, agent.id);
+    done(context, &about(&agent, "deactivated", &json!(false)), said)
 }
 
 /// The schedule as a TOML file has it, which cannot be a list.
@@ -241,7 +248,27 @@ pub(super) async fn reactivate(context: &Context, agent: &str) -> Result<(), Cli
 #[serde(deny_unknown_fields)]
 struct Schedule {
     #[serde(default)]
-    windows: Vec<MaintenanceWindow>,
+    windows: Vec<Planned>,
+}
+
+/// A window as people write it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Planned {
+    /// Ids or hostnames.
+    agents: Vec<String>,
+    window: Window,
+}
+
+impl Planned {
+    /// With the ids of its agents.
+    async fn resolve(self, context: &Context) -> Result<MaintenanceWindow, CliError> {
+        let mut agents = Vec::new();
+        for named in &self.agents {
+            agents.push(find(context, named).await?.id);
+        }
+        Ok(MaintenanceWindow { agents, window: self.window })
+    }
 }
 
 pub(super) async fn maintenance(
@@ -249,7 +276,7 @@ pub(super) async fn maintenance(
     action: Option<MaintenanceAction>,
 ) -> Result<(), CliError> {
     const PATH: &str = "/api/v1/maintenance";
-    let windows: Vec<MaintenanceWindow> = match action {
+    let planned: Vec<Planned> = match action {
         None | Some(MaintenanceAction::Get) => {
             let windows: Vec<MaintenanceWindow> = context.get(PATH).await?;
             return context.print(&windows, |windows| show_schedule(windows));
@@ -265,13 +292,17 @@ pub(super) async fn maintenance(
             }
         }
     };
+    let mut windows = Vec::new();
+    for window in planned {
+        windows.push(window.resolve(context).await?);
+    }
     context.send(context.request(Method::PUT, PATH).json(&windows)).await?;
-    context.progress(match windows.len() {
+    let said = match windows.len() {
         0 => "nothing is planned".to_owned(),
         1 => "1 window is planned".to_owned(),
         count => format!("{count} windows are planned"),
-    });
-    Ok(())
+    };
+    done(context, &json!({ "windows": windows }), said)
 }
 
 fn show_schedule(windows: &[MaintenanceWindow]) -> String {

@@ -4,7 +4,9 @@ use divvy_proto::api::{self, AgentState};
 use divvy_proto::{Bytes, Resources, Weight};
 use divvy_sdk::cli::{CliError, Context, table};
 use reqwest::Method;
+use serde_json::json;
 
+use super::done;
 use crate::cli::{AgentAction, FrameworkAction, TaskAction, Tasks};
 
 pub(super) async fn status(context: &Context) -> Result<(), CliError> {
@@ -65,8 +67,7 @@ pub(super) fn size(bytes: Bytes) -> String {
 pub(super) async fn agents(context: &Context, action: Option<AgentAction>) -> Result<(), CliError> {
     if let Some(AgentAction::Gone { id }) = action {
         context.send(context.request(Method::POST, &format!("/api/v1/agents/{id}/gone"))).await?;
-        context.progress(format!("{id} is gone"));
-        return Ok(());
+        return done(context, &json!({ "agent_id": id, "state": "gone" }), format_args!("{id} is gone"));
     }
     let agents: Vec<api::Agent> = context.get("/api/v1/agents").await?;
     context.print(&agents, |agents| {
@@ -113,8 +114,8 @@ fn standing(agent: &api::Agent) -> String {
 pub(super) async fn frameworks(context: &Context, action: Option<FrameworkAction>) -> Result<(), CliError> {
     if let Some(FrameworkAction::Teardown { id }) = action {
         context.send(context.request(Method::POST, &format!("/api/v1/frameworks/{id}/teardown"))).await?;
-        context.progress(format!("{id} is torn down"));
-        return Ok(());
+        let torn_down = json!({ "framework_id": id, "state": "completed" });
+        return done(context, &torn_down, format_args!("{id} is torn down"));
     }
     let frameworks: Vec<api::Framework> = context.get("/api/v1/frameworks").await?;
     context.print(&frameworks, |frameworks| {
@@ -220,8 +221,8 @@ async fn kill(context: &Context, tasks: &[api::Task], wanted: &str) -> Result<()
     };
     let path = format!("/api/v1/tasks/{}/{}/kill", task.framework_id, task.id);
     context.send(context.request(Method::POST, &path)).await?;
-    context.progress(format!("{wanted} was told to end"));
-    Ok(())
+    let told = json!({ "framework_id": task.framework_id, "task_id": task.id, "told_to_end": true });
+    done(context, &told, format_args!("{wanted} was told to end"))
 }
 
 pub(super) async fn offers(context: &Context) -> Result<(), CliError> {

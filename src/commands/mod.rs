@@ -7,10 +7,12 @@ mod explain;
 mod logs;
 mod policy;
 
+use std::fmt;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use divvy_sdk::cli::{CliError, Context};
+use divvy_sdk::cli::{CliError, Context, Output};
+use serde_json::{Map, Value};
 
 use crate::cli::{Cli, Command};
 use crate::{dev, serve};
@@ -64,6 +66,18 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
             Ok(())
         }
     }
+}
+
+/// Says that something was done: to people in a sentence, to programs what is now true, as one object that also has
+/// `"done": true`.
+fn done(context: &Context, is_true: &Value, said: impl fmt::Display) -> Result<(), CliError> {
+    context.progress(said);
+    if matches!(context.output, Output::Table) {
+        return Ok(());
+    }
+    let mut object = Map::from_iter([("done".to_owned(), Value::Bool(true))]);
+    object.extend(is_true.as_object().cloned().unwrap_or_default());
+    context.print(&object, |_| String::new())
 }
 
 /// A text as part of a URL: all but letters, digits, `-._~` and what is `kept` is escaped (RFC 3986, section 2).

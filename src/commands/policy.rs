@@ -4,7 +4,9 @@ use divvy_proto::role::RolePath;
 use divvy_proto::{Amounts, Quota, api};
 use divvy_sdk::cli::{CliError, Context, table};
 use reqwest::Method;
+use serde_json::json;
 
+use super::done;
 use crate::cli::{QuotaAction, SetQuota, WeightAction};
 
 pub(super) async fn quota(context: &Context, action: Option<QuotaAction>) -> Result<(), CliError> {
@@ -21,8 +23,11 @@ pub(super) async fn quota(context: &Context, action: Option<QuotaAction>) -> Res
         Some(QuotaAction::Rm { role }) => {
             let request = context.request(Method::DELETE, &format!("/api/v1/quotas/{}", path(&role)));
             context.send(request).await?;
-            context.progress(format_args!("{role} has no quota any more"));
-            Ok(())
+            done(
+                context,
+                &json!({ "role": role, "quota": null }),
+                format_args!("{role} has no quota any more"),
+            )
         }
     }
 }
@@ -42,12 +47,12 @@ async fn set_quota(context: &Context, options: SetQuota) -> Result<(), CliError>
         true => format!("{what} nothing"),
         false => format!("{what} {amounts}"),
     };
-    context.progress(format_args!(
+    let text = format!(
         "{role} is {}, {}",
         said("guaranteed", &quota.guarantee),
         said("limited to", &quota.limit).replace("limited to nothing", "not limited")
-    ));
-    Ok(())
+    );
+    done(context, &json!({ "role": role, "quota": quota }), text)
 }
 
 fn show_quotas(quotas: &[api::RoleQuota]) -> String {
@@ -83,14 +88,16 @@ pub(super) async fn weights(context: &Context, action: Option<WeightAction>) -> 
         Some(WeightAction::Set { role, weight }) => {
             let request = context.request(Method::PUT, &format!("/api/v1/weights/{}", path(&role)));
             context.send(request.json(&api::SetWeight { weight })).await?;
-            context.progress(format_args!("{role} weighs {weight}"));
-            Ok(())
+            done(context, &json!({ "role": role, "weight": weight }), format_args!("{role} weighs {weight}"))
         }
         Some(WeightAction::Rm { role }) => {
             let request = context.request(Method::DELETE, &format!("/api/v1/weights/{}", path(&role)));
             context.send(request).await?;
-            context.progress(format_args!("{role} has the default weight"));
-            Ok(())
+            done(
+                context,
+                &json!({ "role": role, "weight": 1 }),
+                format_args!("{role} has the default weight"),
+            )
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What whoever runs the cluster types: quotas and weights, reservations and volumes, drains and maintenance, and why
 //! something waits. The tables are compared as they are printed: scripts and manuals quote them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Cluster, app_file};
 
@@ -37,7 +37,8 @@ fn divides_it(cluster: &Cluster) {
     cluster
         .divvy(&["quota", "set", "eng/ads", "--guarantee", "cpus=1", "--shape", "cpus=0.5", "--no-preempt"])
         .ok();
-    cluster.divvy(&["weights", "set", "eng", "2.5"]).ok();
+    let done: Value = cluster.json(&["weights", "set", "eng", "2.5"]);
+    assert_eq!(done, json!({ "done": true, "role": "eng", "weight": 2.5 }));
     let quotas = [
         "ROLE GUARANTEE LIMIT CONSUMED SHAPE PREEMPTIBLE",
         "eng cpus=2;mem=1GiB cpus=4 - - yes",
@@ -82,6 +83,10 @@ fn sets_resources_aside(cluster: &Cluster) {
 
     fails(cluster, &["reserve", "agent-1", "db", "cpus=100"], 1, "cpus");
     fails(cluster, &["reserve", "agent-9", "db", "cpus=1"], 2, "no agent has the id or the hostname agent-9");
+    fails(cluster, &["reserve", "agent-1", "*", "cpus=1"], 2, "a role other than `*`");
+    fails(cluster, &["unreserve", "agent-1", "*", "cpus=1"], 2, "a role other than `*`");
+    fails(cluster, &["unreserve", "agent-1", "db", "cpus=9223372036854775"], 2, "a smaller number");
+    fails(cluster, &["volumes", "grow", "agent-1", "data", "0"], 2, "more than nothing");
     fails(cluster, &["volumes", "shrink", "agent-1", "data", "2GiB"], 2, "less than the volume's 2GiB");
     cluster.divvy(&["volumes", "rm", "agent-1", "data"]).ok();
     cluster.divvy(&["unreserve", "agent-1", "db", "cpus=1;disk=3GiB", "--label", "team=storage"]).ok();
@@ -116,7 +121,8 @@ fn empties_an_agent(cluster: &Cluster) {
         decisions.as_array().expect("a list").iter().filter_map(|d| d["what"].as_str()).collect();
     assert!(kinds.contains(&"draining") && kinds.contains(&"drained"), "{kinds:?}");
 
-    cluster.divvy(&["reactivate", "agent-2"]).ok();
+    let done: Value = cluster.json(&["reactivate", "agent-2"]);
+    assert_eq!((&done["done"], &done["hostname"]), (&json!(true), &json!("agent-2")), "{done:#}");
     cluster.divvy(&["deactivate", "agent-1"]).ok();
     let seen = agents();
     let standing = |nth: usize| (seen[nth]["deactivated"].as_bool(), seen[nth]["drain"].is_null());
@@ -128,7 +134,7 @@ fn empties_an_agent(cluster: &Cluster) {
 fn plans_maintenance(cluster: &Cluster) {
     let id = cluster.identities().remove("agent-1").expect("the agent");
     let schedule = format!(
-        "[[windows]]\nagents = [\"{id}\"]\nwindow = {{ start = \"2999-01-01T02:00:00Z\", duration = \"2h\", reason = \"new disks\" \
+        "[[windows]]\nagents = [\"agent-1\"]\nwindow = {{ start = \"2999-01-01T02:00:00Z\", duration = \"2h\", reason = \"new disks\" \
          }}\n"
     );
     cluster.divvy(&["maintenance", "set", &cluster.file("schedule.toml", &schedule)]).ok();

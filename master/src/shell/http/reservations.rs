@@ -91,6 +91,7 @@ pub(super) async fn reserve(
     Asked(Nothing {}): Asked<Nothing>,
     Said(Reserve { role, resources, labels, principal }): Said<Reserve>,
 ) -> Done {
+    check(&role, &resources)?;
     let reservation = Reservation { role, principal, labels, fixed: false };
     operate(&api, OperatorRequest::Reserve { agent_id, resources, reservation }).await
 }
@@ -101,8 +102,20 @@ pub(super) async fn unreserve(
     Asked(Nothing {}): Asked<Nothing>,
     Said(Reserve { role, resources, labels, principal }): Said<Reserve>,
 ) -> Done {
+    check(&role, &resources)?;
     let reservation = Reservation { role, principal, labels, fixed: false };
     operate(&api, OperatorRequest::Unreserve { agent_id, resources, reservation }).await
+}
+
+/// What is wrong with it whatever the agent has.
+fn check(role: &RolePath, resources: &Resources) -> Result<(), Invalid> {
+    if *role == RolePath::default() {
+        return Err(Invalid::new("role", role, "a role other than `*`, from which nothing is set aside"));
+    }
+    match resources.is_empty() {
+        true => Err(Invalid::missing("resources", "some, such as cpus=2;mem=4GiB")),
+        false => Ok(()),
+    }
 }
 
 pub(super) async fn create(
@@ -130,6 +143,7 @@ pub(super) async fn grow(
     Asked(Nothing {}): Asked<Nothing>,
     Said(Resize { by }): Said<Resize>,
 ) -> Done {
+    check_step(by)?;
     let size = volume(&api, &agent_id, &volume_id).await?.bytes().saturating_add(by.bytes());
     resize(&api, agent_id, volume_id, size).await
 }
@@ -140,11 +154,19 @@ pub(super) async fn shrink(
     Asked(Nothing {}): Asked<Nothing>,
     Said(Resize { by }): Said<Resize>,
 ) -> Done {
+    check_step(by)?;
     let size = volume(&api, &agent_id, &volume_id).await?;
     if by >= size {
         return Err(Invalid::new("by", by, format!("less than the volume's {size}")).into());
     }
     resize(&api, agent_id, volume_id, size.bytes() - by.bytes()).await
+}
+
+fn check_step(by: Bytes) -> Result<(), Invalid> {
+    match by == Bytes::ZERO {
+        true => Err(Invalid::new("by", by, "more than nothing, such as 1GiB")),
+        false => Ok(()),
+    }
 }
 
 async fn resize(api: &Api, agent_id: AgentId, volume_id: VolumeId, size: i64) -> Done {
