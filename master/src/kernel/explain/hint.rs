@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use divvy_proto::api::{Exclusion, Funnel, Nearest};
+use divvy_proto::api::{Exclusion, Funnel, Nearest, Stage};
 use divvy_proto::role::RolePath;
 use divvy_proto::time::Timestamp;
 
@@ -15,7 +15,10 @@ impl Kernel {
         if funnel.agents == 0 {
             return "Start agents: `divvy agent --master …`.".to_owned();
         }
-        let gathered = self.allocator.gathered().filter(|(_, client, _)| *client == waiting.client).count();
+        if let Some((role, dimension)) = self.limit_in_the_way(funnel) {
+            return self.about_limit(funnel, &role, &dimension);
+        }
+        let gathered = self.gathered_for(waiting);
         let gang = waiting.gang.as_ref().map(|gang| about_gang(gang.hold, gathered));
         let nearest = match (&funnel.nearest, funnel.fits) {
             (Some(nearest), 0) => self.about_nearest(now, funnel, nearest),
@@ -53,7 +56,8 @@ impl Kernel {
                 )
             }
             Some(Exclusion::HeldByOthers { dimension, holders, .. }) => {
-                about_held(funnel, nearest, dimension, holders)
+                let owed = !self.allocator.unmet(&funnel.role).is_empty();
+                about_held(funnel, nearest, dimension, holders, owed)
             }
             Some(Exclusion::HeldForWaiting { framework }) => {
                 format!(
@@ -63,6 +67,40 @@ impl Kernel {
             Some(Exclusion::Limit { role, dimension }) => self.about_limit(funnel, role, dimension),
             Some(Exclusion::Headroom { roles }) => self.about_headroom(roles),
         }
+    }
+
+    /// The role whose limit leaves too little for one more on whatever agent, and of what; the role itself before those above it.
+    pub(super) fn limit_in_the_way(&self, funnel: &Funnel) -> Option<(RolePath, String)> {
+        let mut lineage = funnel.role.lineage();
+        lineage.reverse();
+        lineage.into_iter().filter(|_| funnel.fits == 0).find_map(|role| {
+            let (limit, consumed) = (&self.allocator.quota(&role)?.limit, self.allocator.consumed(&role));
+            let mut wants = funnel.wants.iter();
+            let (dimension, _) = wants.find(|(dimension, needs)| {
+                let used = consumed.get(dimension).unwrap_or_default();
+                // What is set aside for the role counts already, and may be what it waits for.
+                let set_aside = self.allocator.reserved_for(&role).get(dimension).is_some_and(|had| had > 0);
+                !set_aside && limit.get(dimension).is_some_and(|limit| used.saturating_add(*needs) > limit)
+            })?;
+            let dimension = dimension.to_owned();
+            Some((role, dimension))
+        })
+    }
+
+    /// The funnel in words; before it the limit that stands in the way anyway.
+    pub(super) fn summary(&self, now: Timestamp, waiting: &Waiting, funnel: &Funnel) -> String {
+        let said = matches!(funnel.stages.as_slice(), [Stage { reason: Exclusion::Limit { .. }, .. }]);
+        let limit = self.limit_in_the_way(funnel).filter(|_| !said).map(|(role, dimension)| {
+            let limit = self.allocator.quota(&role).and_then(|quota| quota.limit.get(&dimension));
+            let limit = words::amount(&dimension, limit.unwrap_or_default().into());
+            format!("{role} is at its limit of {dimension}={limit} (`divvy quota set`).")
+        });
+        let parts = [limit, Some(words::funnel(now, funnel, waiting.gang.is_some()))];
+        parts.into_iter().flatten().collect::<Vec<String>>().join(" ")
+    }
+
+    fn gathered_for(&self, waiting: &Waiting) -> usize {
+        self.allocator.gathered().filter(|(_, client, _)| *client == waiting.client).count()
     }
 
     fn about_limit(&self, funnel: &Funnel, role: &RolePath, dimension: &str) -> String {
@@ -124,9 +162,11 @@ fn would_do(nearest: &Nearest) -> String {
     }
 }
 
-fn about_held(funnel: &Funnel, nearest: &Nearest, dimension: &str, holders: &[String]) -> String {
+/// `owed`: the role has a guarantee already, which is not met.
+fn about_held(funnel: &Funnel, nearest: &Nearest, dimension: &str, holders: &[String], owed: bool) -> String {
     let wait = match holders.first() {
         Some(holder) if *holder == funnel.framework => format!("wait until {holder} ends work of its own"),
+        Some(holder) if owed => format!("wait for {holder} to give back what {} is owed", funnel.role),
         Some(holder) => format!("wait for {holder}, give {} a guarantee", funnel.role),
         None => "wait".to_owned(),
     };

@@ -68,7 +68,7 @@ impl Kernel {
         let standing = roles.last().map(words::standing).unwrap_or_default();
         let summary = match funnels.shown.is_empty() {
             true => format!("nothing waits in {role}; {standing}"),
-            false => format!("{} {standing}", funnels.summary(now)),
+            false => format!("{} {standing}", funnels.summary()),
         };
         Ok(Explanation { summary, roles, funnels: funnels.shown, decisions: self.decisions(&filter) })
     }
@@ -78,7 +78,7 @@ impl Kernel {
         let funnels = self.funnels(now, self.allocator.clients_of(id).to_vec());
         let summary = match funnels.shown.is_empty() {
             true => self.wants_nothing(now, id, framework),
-            false => funnels.summary(now),
+            false => funnels.summary(),
         };
         Ok(self.about(id, framework.info.roles.clone(), summary, funnels.shown))
     }
@@ -103,8 +103,8 @@ impl Kernel {
         let is_it = |waiting: &Waiting| waiting.shape.as_ref().is_some_and(|known| known.name == shape);
         let waiting = self.allocator.waiting(client).into_iter().find(is_it);
         let funnels: Vec<api::Funnel> = waiting.iter().map(|waiting| self.funnel(now, waiting)).collect();
-        let summary = match funnels.first() {
-            Some(funnel) => words::funnel(now, funnel, waiting.as_ref().is_some_and(|w| w.gang.is_some())),
+        let summary = match waiting.as_ref().zip(funnels.first()) {
+            Some((waiting, funnel)) => self.summary(now, waiting, funnel),
             None => {
                 let offered = state.offered.get(shape).copied().unwrap_or_default();
                 format!("{name} waits for no more {shape} in {role}: {}.", words::met(offered))
@@ -189,10 +189,12 @@ impl Kernel {
         // What waits for nothing in particular comes last.
         waiting.sort_by_key(|waiting| (waiting.since.is_none(), waiting.since));
         let most = (MOST_AGENTS / self.agents.len().max(1)).clamp(1, MOST_FUNNELS);
-        let first_is_gang = waiting.first().is_some_and(|waiting| waiting.gang.is_some());
         let more = waiting.len().saturating_sub(most);
-        let shown = waiting.iter().take(most).map(|waiting| self.funnel(now, waiting)).collect();
-        Funnels { shown, more, first_is_gang }
+        let shown: Vec<api::Funnel> =
+            waiting.iter().take(most).map(|waiting| self.funnel(now, waiting)).collect();
+        let first = waiting.first().zip(shown.first());
+        let first = first.map(|(waiting, funnel)| self.summary(now, waiting, funnel)).unwrap_or_default();
+        Funnels { shown, more, first }
     }
 
     /// A framework's name.
@@ -226,15 +228,15 @@ struct Funnels {
     shown: Vec<api::Funnel>,
     /// So many more wait.
     more: usize,
-    first_is_gang: bool,
+    /// The first in words.
+    first: String,
 }
 
 impl Funnels {
-    fn summary(&self, now: Timestamp) -> String {
-        let Some(first) = self.shown.first() else { return String::new() };
-        let first = words::funnel(now, first, self.first_is_gang);
-        match self.more + self.shown.len() - 1 {
-            0 => first,
+    fn summary(&self) -> String {
+        let first = &self.first;
+        match (self.more + self.shown.len()).saturating_sub(1) {
+            0 => first.clone(),
             1 => format!("{first} One more thing waits."),
             more => format!("{first} {more} more things wait."),
         }

@@ -196,6 +196,44 @@ fn a_limit_is_told_with_its_arithmetic() {
 }
 
 #[test]
+fn a_limit_is_told_first_even_where_no_agent_has_room() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let limit = "cpus=3".parse().unwrap();
+    quota(&mut cluster, "eng", Quota { limit, ..Quota::default() });
+    let web = quiet(&mut cluster, "web", "eng");
+    demand(&mut cluster, web, "eng", vec![shape("front", "cpus=3;mem=1GiB", 2)]);
+    cluster.launch(web, &[("t1", "cpus=3;mem=1GiB")]);
+    assert_eq!(
+        words(&cluster, web),
+        [
+            "eng is at its limit of cpus=3 (`divvy quota set`). web in eng wants 1 more of front <3 cpus, 1GiB mem>: of 1 \
+             agent, 1 has too little free cpus (lacks 2; held mostly by web).",
+            "eng uses 3 of its limit of 3 cpus, and one more needs 3: end something, or raise the limit (`divvy quota set eng \
+             --limit …`).",
+        ]
+    );
+}
+
+#[test]
+fn a_role_whose_guarantee_is_not_met_is_not_told_to_get_one() {
+    let mut cluster = Cluster::new();
+    cluster.agent("cpus=4;mem=8GiB");
+    let batch = cluster.framework("batch");
+    cluster.launch(batch, &[("t1", "cpus=4;mem=1GiB")]);
+    let guarantee = "cpus=2".parse().unwrap();
+    quota(&mut cluster, "eng", Quota { guarantee, ..Quota::default() });
+    let web = quiet(&mut cluster, "web", "eng");
+    demand(&mut cluster, web, "eng", vec![shape("front", "cpus=2;mem=1GiB", 1)]);
+    let [_, hint] = words(&cluster, web);
+    assert_eq!(
+        hint,
+        "host-0 comes nearest, with 0 of 2 cpus and 0B of 1GiB mem free: ask for less cpus, wait for batch to give back what eng \
+         is owed, or add agents."
+    );
+}
+
+#[test]
 fn headroom_is_told_with_the_guarantee_for_which_it_is_kept() {
     let mut cluster = Cluster::new();
     cluster.agent("cpus=6;mem=16GiB");
