@@ -55,6 +55,14 @@ pub enum AgentMessage {
         /// What changed.
         status: TaskStatus,
     },
+    /// A task has ended and nothing is left of its container, while earlier updates of it wait for their acknowledgement (Mesos:
+    /// `latest_state`). How it ended comes as an update, when its turn comes.
+    Ended {
+        /// Whose.
+        framework_id: FrameworkId,
+        /// Which.
+        task_id: TaskId,
+    },
 }
 
 /// What the master tells an agent.

@@ -279,7 +279,11 @@ impl Supervisor {
             effects.push(Effect::Checkpoint { token: self.ids.token(), record });
             self.agent_id = Some(agent_id);
         }
-        self.each_task(now, effects, Task::send_first);
+        self.each_task(now, effects, |task, turn| {
+            task.send_first(turn);
+            // It may have ended since the stream began, and what was told then with it.
+            task.tell_ended(turn);
+        });
     }
 
     /// What only a master that has registered the agent may say.

@@ -11,7 +11,7 @@ use divvy_proto::task::{
 use divvy_proto::time::Timestamp;
 
 use super::health::{Health, Verdict};
-use super::input::{LiveTask, Token};
+use super::input::{LiveTask, TaskKey, Token};
 use super::outcome::{self, Outcome};
 use super::record::{Kill, KillCause, TaskRecord};
 use super::{Effect, Record, Turn, environment};
@@ -305,6 +305,7 @@ impl Task {
             self.phase = Phase::Forgotten;
         }
         self.send_first(turn);
+        self.tell_ended(turn);
     }
 
     pub(super) fn probed(&mut self, turn: &mut Turn<'_>, index: usize, result: Result<(), String>) {
@@ -474,6 +475,19 @@ impl Task {
 }
 
 impl Task {
+    /// Says that the task holds nothing any more, if updates from before its end wait for an acknowledgement: its framework may
+    /// be away for long. Once for each stream is enough.
+    pub(super) fn tell_ended(&self, turn: &mut Turn<'_>) {
+        let waits = self.record.unacknowledged.front().is_some_and(|first| !first.state.is_terminal());
+        if let Some(link) = turn.link
+            && self.phase == Phase::Done
+            && waits
+        {
+            let TaskKey { framework_id, task_id } = self.record.key();
+            turn.effects.push(Effect::Send { link, message: AgentMessage::Ended { framework_id, task_id } });
+        }
+    }
+
     /// Does what the record, now on disk, allows.
     fn proceed(&mut self, turn: &mut Turn<'_>) {
         let container = self.record.container.clone();

@@ -222,6 +222,7 @@ fn show(effect: &Effect) -> String {
         Effect::Send { message: AgentMessage::Update { status, .. }, .. } => {
             format!("send {}", show_status(status))
         }
+        Effect::Send { message: AgentMessage::Ended { task_id, .. }, .. } => format!("{task_id} has ended"),
         Effect::Disconnect { reason, .. } => format!("hang up: {reason}"),
         Effect::Checkpoint { record: Record::Agent(agent), .. } => format!("write agent {}", agent.agent_id),
         Effect::Checkpoint { record: Record::Task(task), .. } => {

@@ -98,6 +98,10 @@ impl Kernel {
                 self.heard_from(now, &id);
                 self.update_from_agent(&id, framework_id, status, out);
             }
+            (Some(Peer::Agent(id)), AgentMessage::Ended { framework_id, task_id }) => {
+                self.heard_from(now, &id);
+                self.task_holds_nothing(&id, &(framework_id, task_id));
+            }
             // It cannot know its id yet; what it has to say it repeats.
             (Some(Peer::JoiningAgent(_)), _) => {}
             (Some(Peer::Framework(_)), _) => {
@@ -310,7 +314,7 @@ impl Kernel {
             framework.retired
                 || framework.ended.contains_key(id)
                 || framework.used_ids.contains(id)
-                || framework.tasks.get(id).is_some_and(|known| !known.is_live())
+                || framework.tasks.get(id).is_some_and(|known| !known.still_runs())
         })
     }
 

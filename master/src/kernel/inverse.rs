@@ -196,7 +196,7 @@ impl Kernel {
     /// Kills a task with its own grace; its end will carry this reason.
     pub(super) fn end_by_force(&mut self, key: &TaskKey, reason: Reason, out: &mut Effects) {
         let Some(task) = self.task_mut(key) else { return };
-        if task.is_live() && task.ended_for.is_none() {
+        if task.still_runs() && task.ended_for.is_none() {
             task.ended_for = Some(reason);
             self.kill_task(key, None, out);
         }
@@ -294,7 +294,7 @@ impl Kernel {
             for task in &inverse.tasks {
                 count += 1;
                 let known =
-                    owner.tasks.get(task).filter(|task| task.is_live() && task.agent == inverse.agent);
+                    owner.tasks.get(task).filter(|task| task.still_runs() && task.agent == inverse.agent);
                 known.ok_or_else(|| format!("inverse offer {id} is for task {task}, which is not there"))?;
                 if self.inverse.of_task.get(&(inverse.framework.clone(), task.clone())) != Some(&id) {
                     return Err(format!("task {task} of {} is asked back twice", inverse.framework));

@@ -200,7 +200,7 @@ impl Kernel {
                 self.condemn_drained(now, id, out);
             }
         } else if !drain.drained && !was_asked {
-            let tasks = self.live_tasks_of(id).len();
+            let tasks = self.running_tasks_of(id).len();
             let how = match drain.deadline {
                 Some(deadline) => format!("asked back; they are killed at {deadline}"),
                 None => "killed at once".to_owned(),
@@ -212,7 +212,7 @@ impl Kernel {
     }
 
     fn decide_on_agent(&mut self, now: Timestamp, id: &AgentId, what: DecisionKind, why: String) {
-        let tasks = self.live_tasks_of(id).into_iter().map(|(_, task)| task).collect();
+        let tasks = self.running_tasks_of(id).into_iter().map(|(_, task)| task).collect();
         let decided = Decided { agent_id: Some(id.clone()), tasks, ..Decided::new(what, why) };
         self.decide(now, decided);
     }
@@ -264,7 +264,7 @@ impl Kernel {
 
     fn empty_agent(&mut self, now: Timestamp, id: &AgentId, out: &mut Effects) {
         let Some(deadline) = self.agents.get(id).and_then(|agent| agent.upkeep.deadline()) else { return };
-        let tasks = self.live_tasks_of(id);
+        let tasks = self.running_tasks_of(id);
         if tasks.is_empty() {
             self.note_drained(id, out);
         } else if deadline <= now {
@@ -292,7 +292,7 @@ impl Kernel {
     /// How an agent is being emptied, for those who look: by order, or else by plan.
     pub(super) fn show_drain(&self, id: &AgentId) -> Option<Drain> {
         let agent = self.agents.get(id)?;
-        let is_empty = || self.live_tasks_of(id).is_empty();
+        let is_empty = || self.running_tasks_of(id).is_empty();
         if let Some(drain) = agent.upkeep.orders.drain.clone() {
             return Some(Drain { drained: drain.drained && is_empty(), ..drain });
         }

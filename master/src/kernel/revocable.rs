@@ -53,7 +53,7 @@ impl Kernel {
 
     /// The tasks that have to end for the others to fit in what there is: lowest priority first, then the youngest.
     fn too_many(&self, id: &AgentId, has: &Resources) -> BTreeSet<TaskKey> {
-        let tasks = self.live_tasks_of(id).into_iter().filter_map(|key| {
+        let tasks = self.running_tasks_of(id).into_iter().filter_map(|key| {
             let task =
                 self.task_ref(&key).filter(|task| !task.charge.revocable.is_empty() && !is_ending(task))?;
             let started = task.started_at.unwrap_or(task.status.time);
@@ -77,11 +77,11 @@ impl Kernel {
             let asked: Option<(InverseOfferId, _)> = self.inverse.of(key);
             asked.is_some_and(|(_, inverse)| inverse.reason == InverseReason::Revocation)
         };
-        self.live_tasks_of(id).into_iter().filter(is_asked).collect()
+        self.running_tasks_of(id).into_iter().filter(is_asked).collect()
     }
 
     fn revocable_held(&self, id: &AgentId) -> Resources {
-        let tasks = self.live_tasks_of(id);
+        let tasks = self.running_tasks_of(id);
         let held = tasks.iter().filter_map(|key| self.task_ref(key)).map(|task| &task.charge.revocable);
         held.fold(Resources::new(), |all, held| sum(&all, held))
     }

@@ -30,6 +30,8 @@ pub(super) struct Task {
     pub(super) unsent: bool,
     /// Its end was asked for, with this grace.
     pub(super) kill: Option<Option<std::time::Duration>>,
+    /// Its agent has said that nothing of it is left, while `status` is of before its end: its framework hears of that in order.
+    pub(super) over: bool,
     /// The kernel has ended it by force, and why.
     pub(super) ended_for: Option<Reason>,
     pub(super) started_at: Option<Timestamp>,
@@ -44,7 +46,7 @@ impl Task {
         status: TaskStatus,
     ) -> Self {
         let unacknowledged = status.update_id.is_some();
-        let (holds, unsent) = (false, false);
+        let (holds, unsent, over) = (false, false, false);
         let (kill, ended_for, started_at) = (None, None, None);
         Self {
             info,
@@ -56,13 +58,20 @@ impl Task {
             unacknowledged,
             unsent,
             kill,
+            over,
             ended_for,
             started_at,
         }
     }
 
+    /// Whether it has not ended as far as its framework knows.
     pub(super) fn is_live(&self) -> bool {
         !self.status.state.is_terminal()
+    }
+
+    /// Whether it may have something on its agent.
+    pub(super) fn still_runs(&self) -> bool {
+        self.is_live() && !self.over
     }
 }
 
@@ -111,6 +120,13 @@ impl Kernel {
         tasks.filter(|key| self.task_ref(key).is_some_and(Task::is_live)).cloned().collect()
     }
 
+    /// Those of which something may be left on the agent.
+    pub(super) fn running_tasks_of(&self, agent: &AgentId) -> Vec<TaskKey> {
+        let mut tasks = self.live_tasks_of(agent);
+        tasks.retain(|key| self.task_ref(key).is_some_and(Task::still_runs));
+        tasks
+    }
+
     pub(super) fn insert_task(&mut self, framework: &FrameworkId, task: Task) {
         let key = (framework.clone(), task.info.id.clone());
         if let Some(agent) = self.agents.get_mut(&task.agent) {
@@ -130,7 +146,7 @@ impl Kernel {
         let Some(task) = self.frameworks.get_mut(&key.0).and_then(|f| f.tasks.get_mut(&key.1)) else {
             return;
         };
-        let should_hold = task.is_live() && task.status.state != TaskState::Unreachable;
+        let should_hold = task.still_runs() && task.status.state != TaskState::Unreachable;
         let Some(agent) = self.agents.get(&task.agent) else { return };
         match (task.holds, should_hold) {
             (false, true) => self.allocator.hold(agent.slot, task.client, &task.charge),
@@ -157,7 +173,7 @@ impl Kernel {
         let is_known = status.update_id.is_some() && status.update_id == task.status.update_id;
         task.unacknowledged = status.update_id.is_some() && (task.unacknowledged || !is_known);
         let is_final = status.state.is_terminal() && !task.unacknowledged;
-        let is_told_to_end = status.state == TaskState::Killing;
+        let is_told_to_end = status.state == TaskState::Killing && !task.over;
         task.status = status;
         if is_told_to_end {
             self.ends_soon(key);
@@ -232,6 +248,22 @@ impl Kernel {
         }
         self.tell(&key.0, Event::Update(status.clone()), out);
         self.gang_of_hears(&key, &status, out);
+    }
+
+    /// An agent says that nothing is left of a task whose end cannot be said yet: an earlier update waits for a framework that may
+    /// be away for long (Mesos: `latest_state`). It is free from here on; what its framework hears of it comes in order.
+    pub(super) fn task_holds_nothing(&mut self, agent: &AgentId, key: &TaskKey) {
+        if self.is_stray(agent, key) {
+            return self.stray_has_ended(agent, key);
+        }
+        let Some(task) = self.task_mut(key).filter(|task| task.agent == *agent && task.still_runs()) else {
+            return;
+        };
+        task.over = true;
+        self.task_has_ended(key, agent);
+        self.settle_task(key);
+        self.changes.task(key);
+        self.changes.agent(agent);
     }
 
     /// Ends the copy of a task that was launched again elsewhere before its agent was back. What it holds until then.
@@ -391,7 +423,7 @@ impl Kernel {
     }
 
     fn resend_kills(&mut self, agent: &AgentId, out: &mut Effects) {
-        for key in self.live_tasks_of(agent) {
+        for key in self.running_tasks_of(agent) {
             if let Some(grace) = self.task_ref(&key).and_then(|task| task.kill) {
                 self.kill_on_agent(agent, &key, grace, out);
             }
@@ -417,7 +449,7 @@ impl Kernel {
         out: &mut Effects,
     ) -> bool {
         let Some(task) = self.task_mut(key) else { return false };
-        if task.is_live() {
+        if task.still_runs() {
             task.kill = Some(grace);
             let (agent, unsent) = (task.agent.clone(), task.unsent);
             self.ends_soon(key);

@@ -173,6 +173,7 @@ pub(super) mod names {
             AgentMessage::Register { .. } => "register",
             AgentMessage::Pong => "pong",
             AgentMessage::Update { .. } => "update",
+            AgentMessage::Ended { .. } => "ended",
         }
     }
 

@@ -78,6 +78,10 @@ impl From<AgentMessage> for pb::AgentMessage {
                 framework_id: framework_id.into(),
                 status: Some(status.into()),
             }),
+            AgentMessage::Ended { framework_id, task_id } => Wire::Ended(pb::TaskEnded {
+                framework_id: framework_id.into(),
+                task_id: task_id.into(),
+            }),
         };
         Self { message: Some(message) }
     }
@@ -91,6 +95,7 @@ impl TryFrom<pb::AgentMessage> for AgentMessage {
             Wire::Register(message) => register(message).map_err(|e| e.within("register")),
             Wire::Pong(pb::Pong {}) => Ok(Self::Pong),
             Wire::Update(message) => update(message).map_err(|e| e.within("update")),
+            Wire::Ended(message) => ended(&message).map_err(|e| e.within("ended")),
         }
     }
 }
@@ -103,6 +108,13 @@ fn register(message: pb::Register) -> Result<AgentMessage, Invalid> {
 fn update(message: pb::AgentUpdate) -> Result<AgentMessage, Invalid> {
     let framework_id = field::parsed("framework_id", &message.framework_id)?;
     Ok(AgentMessage::Update { framework_id, status: field::message("status", message.status)? })
+}
+
+fn ended(message: &pb::TaskEnded) -> Result<AgentMessage, Invalid> {
+    Ok(AgentMessage::Ended {
+        framework_id: field::parsed("framework_id", &message.framework_id)?,
+        task_id: field::parsed("task_id", &message.task_id)?,
+    })
 }
 
 impl From<MasterMessage> for pb::MasterMessage {

@@ -336,6 +336,7 @@ pub(crate) fn agent_message() -> impl Strategy<Value = AgentMessage> {
         Just(AgentMessage::Pong),
         (id(), task_status())
             .prop_map(|(framework_id, status)| AgentMessage::Update { framework_id, status }),
+        (id(), id()).prop_map(|(framework_id, task_id)| AgentMessage::Ended { framework_id, task_id }),
     ]
 }
 

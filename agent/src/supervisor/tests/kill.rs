@@ -20,6 +20,27 @@ fn a_kill_is_sigterm_and_a_task_that_listens_is_killed_with_its_own_exit_code() 
 }
 
 #[test]
+fn the_end_of_a_task_whose_framework_is_away_is_known_to_each_master_before_its_turn_comes() {
+    let mut bench = Bench::running(task("t"));
+    bench.hear(kill("t", None));
+    bench.written();
+    bench.exits(ExitStatus::Code(0));
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    bench.link = LinkId(2);
+    assert_eq!(bench.feed(Input::Connected(LinkId(2))), ["register a [\"t KILLING\"]"]);
+    assert!(bench.feed(Input::Destroyed(container(1))).is_empty(), "nobody has registered it yet");
+    let killing = "send t i-3 KILLING kill_requested pid 77: it has 3s to end";
+    assert_eq!(bench.registered(1), [killing, "t has ended"]);
+    assert_eq!(bench.pass(secs(10)), [killing], "and only that is repeated");
+
+    bench.hear(acknowledge("t", "i-3"));
+    assert_eq!(
+        bench.written(),
+        ["send t i-4 KILLED kill_requested pid 77 exit code 0: killed on request (exit code 0)"]
+    );
+}
+
+#[test]
 fn a_task_that_does_not_listen_loses_its_whole_container_when_the_grace_is_over() {
     let mut bench = Bench::running(TaskInfo { kill_grace: Some(secs(8)), ..task("t") });
     bench.hear(kill("t", None));
@@ -58,7 +79,7 @@ fn a_kill_before_the_start_means_that_there_is_none() {
     assert_eq!(bench.hear(kill("t", None)), ["cancel i-1", "write t KILLED [\"STARTING\", \"KILLED\"]"]);
     assert!(bench.feed(Input::Prepared(container(1))).is_empty(), "too late");
     assert_eq!(bench.written(), ["destroy i-1"]);
-    assert!(bench.feed(Input::Destroyed(container(1))).is_empty());
+    assert_eq!(bench.feed(Input::Destroyed(container(1))), ["t has ended"]);
     assert_eq!(bench.hear(acknowledge("t", "i-1")), ["write t KILLED [\"KILLED\"]"]);
     assert_eq!(
         bench.written(),

@@ -91,7 +91,7 @@ impl Kernel {
         for (_, agent) in &stage.closest {
             let Some(agent) = self.agents.get(&self.allocator.slot(*agent).id) else { continue };
             let tasks = agent.tasks.iter().filter_map(|key| Some((&key.0, self.task_ref(key)?)));
-            for (framework, task) in tasks.filter(|(_, task)| task.is_live()) {
+            for (framework, task) in tasks.filter(|(_, task)| task.still_runs()) {
                 *held.entry(framework).or_default() += amount_of(dimension, &task.info.resources);
             }
             for offer in agent.offers.iter().filter_map(|id| self.offers.get(id)) {

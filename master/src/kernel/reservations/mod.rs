@@ -233,7 +233,7 @@ impl Kernel {
             return users;
         }
         for key in &agent.tasks {
-            let task = self.task_ref(key).filter(|task| task.is_live());
+            let task = self.task_ref(key).filter(|task| task.still_runs());
             let mounts = task.into_iter().flat_map(|task| &task.info.volumes);
             mounts.for_each(|mount| users.entry(&mount.id).or_default().push(key));
         }

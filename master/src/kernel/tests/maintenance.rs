@@ -1,5 +1,6 @@
 //! Agents are drained, deactivated and maintained, through failovers of the master.
 
+use divvy_proto::agent::AgentMessage;
 use divvy_proto::api::{AgentState, Drain, MaintenanceWindow, Window};
 use divvy_proto::task::{Reason, TaskState};
 
@@ -75,6 +76,64 @@ fn a_drain_without_a_deadline_kills_at_once() {
     let (mut cluster, agent, _) = at_work();
     cluster.drain(agent, None, false);
     story!(cluster, "persist a1-0 drains", "app < rescind o1-2", "answer: done", "agent 0 < kill f1-0/t1");
+}
+
+/// Its agent says one thing of a task at a time, so the end cannot be heard while KILLING waits for the framework.
+#[test]
+fn a_task_that_ends_while_its_framework_is_away_is_free_at_once_and_its_framework_hears_all_in_order() {
+    let (mut cluster, agent, app) = at_work();
+    cluster.unsubscribe(app);
+    cluster.drain(agent, None, false);
+    let killing = cluster.report(agent, "t1", TaskState::Killing);
+    let used = |cluster: &Cluster| cluster.kernel.agents()[0].resources.used.to_string();
+    assert_eq!(used(&cluster), "cpus=1;mem=1GiB");
+    assert!(!cluster.shown(agent).drain.unwrap().drained);
+    cluster.forget();
+
+    let (framework_id, task_id) = (cluster.framework_id(app), "t1".parse().unwrap());
+    cluster.agent_says(agent, AgentMessage::Ended { framework_id, task_id });
+    story!(cluster, "persist a1-0 drained");
+    assert_eq!(used(&cluster), "");
+    assert!(cluster.shown(agent).drain.unwrap().drained);
+    assert_eq!(cluster.kernel.tasks()[0].state, TaskState::Killing, "how it ended is not known yet");
+
+    cluster.subscribe(app);
+    cluster.acknowledge(app, agent, "t1", &killing);
+    cluster.killed(agent, app, "t1");
+    story!(
+        cluster,
+        "persist f1-0",
+        "app < subscribed as f1-0",
+        "app < t1 is KILLING: command_exited (u2)",
+        "agent 0 < acknowledge u2 of t1",
+        "app < t1 is KILLED: agent_drained (u3)",
+        "persist f1-0 used t[1]",
+        "agent 0 < acknowledge u3 of t1",
+    );
+    assert_eq!(cluster.agents_tasks(agent), Vec::new());
+}
+
+/// An agent that restarts removes the container once more, and until then says that the task is about to end.
+#[test]
+fn what_a_task_held_that_is_over_is_somebody_elses_whatever_its_agent_says_when_it_comes_back() {
+    let (mut cluster, agent, app) = at_work();
+    let other = cluster.framework("other");
+    cluster.unsubscribe(app);
+    cluster.report(agent, "t1", TaskState::Killing);
+    let (framework_id, task_id) = (cluster.framework_id(app), "t1".parse().unwrap());
+    let ended = AgentMessage::Ended { framework_id, task_id };
+    cluster.forget();
+    cluster.agent_says(agent, ended.clone());
+    story!(cluster, "other < offers o1-4 of a1-0: cpus=1;mem=1GiB");
+    cluster.agent_says(agent, ended);
+    story!(cluster,);
+
+    cluster.launch(other, &[("big", "cpus=4;mem=8GiB")]);
+    cluster.disconnect(agent);
+    cluster.forget();
+    cluster.connect(agent);
+    story!(cluster, "agent 0 < registered as a1-0");
+    assert_eq!(cluster.kernel.agents()[0].resources.used.to_string(), "cpus=4;mem=8GiB");
 }
 
 #[test]
