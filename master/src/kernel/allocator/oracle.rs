@@ -195,6 +195,9 @@ impl Allocator {
     fn naive_shapes(&self, client: ClientIx) -> Vec<(Size, i128)> {
         let path = self.naive_lineage(client);
         let mut found = Vec::new();
+        if self.tree.promises == 0 {
+            return found;
+        }
         let mut open: Vec<NodeIx> = self.tree.children(ROOT).collect();
         while let Some(at) = open.pop() {
             open.extend(self.tree.children(at));
@@ -270,6 +273,10 @@ impl Allocator {
     ) -> Option<Charge> {
         let free = &self.slots[agent.0].available;
         let reserved: Vec<Reserved> = self.naive_owned(client, free).into_iter().cloned().collect();
+        let whole = Charge::unreserved(free.unreserved.clone()).with_reserved(reserved.clone())?.total();
+        if !super::is_worth_an_offer(&whole) {
+            return None;
+        }
         let all = Size::of(&free.unreserved);
         let mut given = free.unreserved.clone();
         for (name, amount) in all.iter() {
