@@ -69,7 +69,10 @@ impl RolePath {
     /// Whether `other` is this role or lies below it.
     #[must_use]
     pub fn contains(&self, other: &RolePath) -> bool {
-        other.as_str().strip_prefix(self.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        other
+            .as_str()
+            .strip_prefix(self.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the operator API shows of the kernel, as `divvy_proto::api` types. Nothing here changes anything.
 
-
 use divvy_proto::api;
 use divvy_proto::attributes::{AttributeValue, Attributes};
 use divvy_proto::ids::{AgentId, FrameworkId, OfferId, TaskId};

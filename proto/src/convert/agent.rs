@@ -78,10 +78,9 @@ impl From<AgentMessage> for pb::AgentMessage {
                 framework_id: framework_id.into(),
                 status: Some(status.into()),
             }),
-            AgentMessage::Ended { framework_id, task_id } => Wire::Ended(pb::TaskEnded {
-                framework_id: framework_id.into(),
-                task_id: task_id.into(),
-            }),
+            AgentMessage::Ended { framework_id, task_id } => {
+                Wire::Ended(pb::TaskEnded { framework_id: framework_id.into(), task_id: task_id.into() })
+            }
         };
         Self { message: Some(message) }
     }

@@ -110,8 +110,8 @@ pub(crate) fn demand() -> BoxedStrategy<Demand> {
     ];
     let shape = (resources(), any::<u16>(), any::<u32>(), of(predicate()), preference)
         .prop_filter("something", |(resources, ports, ..)| !resources.is_empty() || *ports > 0);
-    let gang =
-        (limits::GANG_HOLD_LEAST.as_millis() as u64..=limits::GANG_HOLD.as_millis() as u64).prop_map(|ms| Gang { hold: Duration::from_millis(ms) });
+    let gang = (limits::GANG_HOLD_LEAST.as_millis() as u64..=limits::GANG_HOLD.as_millis() as u64)
+        .prop_map(|ms| Gang { hold: Duration::from_millis(ms) });
     (btree_map(name(), shape, 0..3), of(gang))
         .prop_map(|(shapes, gang)| {
             let shape = |(name, (resources, ports, count, constraint, preference))| DemandShape {

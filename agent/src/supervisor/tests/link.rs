@@ -80,12 +80,7 @@ fn an_agent_that_was_declared_gone_ends_all_it_runs_and_comes_back_as_a_new_one(
     bench.written();
     assert_eq!(
         bench.hear(MasterMessage::Error(StreamError::Gone)),
-        [
-            "write t KILLING []",
-            "cancel i-2",
-            "write u KILLED []",
-            "hang up: the agent was declared gone",
-        ]
+        ["write t KILLING []", "cancel i-2", "write u KILLED []", "hang up: the agent was declared gone",]
     );
     assert_eq!(bench.core.agent_id(), None);
     assert_eq!(bench.written(), ["terminate i-1", "destroy i-2"]);

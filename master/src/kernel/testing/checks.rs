@@ -68,8 +68,16 @@ impl Cluster {
             (id, client.framework.clone(), client.role.clone(), agent, grant.charge, grant.demand)
         };
         let made = self.kernel.offers.iter().filter(|(id, _)| id.0 & 0xffff_ffff > u64::from(sent));
-        let made = made
-            .map(|(id, o)| (*id, o.framework.clone(), o.role.clone(), o.agent.clone(), o.grant.charge.clone(), o.grant.demand.clone()));
+        let made = made.map(|(id, o)| {
+            (
+                *id,
+                o.framework.clone(),
+                o.role.clone(),
+                o.agent.clone(),
+                o.grant.charge.clone(),
+                o.grant.demand.clone(),
+            )
+        });
         let Some(grants) = by_full_scan else { return };
         let expected: Vec<_> = grants.into_iter().enumerate().map(show).collect();
         assert_eq!(made.collect::<Vec<_>>(), expected);

@@ -161,7 +161,9 @@ fn show_event(event: &Event) -> String {
             };
             format!("offers {}", show_all(offers, show))
         }
-        Event::OperationUpdate { operation_id, outcome: Outcome::Accepted } => format!("{operation_id} is done"),
+        Event::OperationUpdate { operation_id, outcome: Outcome::Accepted } => {
+            format!("{operation_id} is done")
+        }
         Event::OperationUpdate { operation_id, outcome: Outcome::Refused(why) } => {
             format!("{operation_id} is refused: {why}")
         }

@@ -471,7 +471,8 @@ fn an_update_of_a_task_that_is_not_known_is_left_to_its_framework() {
 
 /// Whether it is as large as the one that was launched again or not.
 #[test]
-fn a_task_that_was_launched_again_elsewhere_before_its_agent_was_back_is_killed_there_and_counts_until_it_ends() {
+fn a_task_that_was_launched_again_elsewhere_before_its_agent_was_back_is_killed_there_and_counts_until_it_ends()
+ {
     for again in ["cpus=1;mem=1GiB", "cpus=2;mem=2GiB"] {
         let mut cluster = Cluster::new();
         let (late, other) = (cluster.agent("cpus=4;mem=8GiB"), cluster.agent("cpus=4;mem=8GiB"));

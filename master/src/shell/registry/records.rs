@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn each_change_has_its_record_and_one_that_says_nothing_removes_it() {
-        let (agent, role): (divvy_proto::AgentId, RolePath) = ("a1-3".parse().unwrap(), "eng/ads".parse().unwrap());
+        let (agent, role): (divvy_proto::AgentId, RolePath) =
+            ("a1-3".parse().unwrap(), "eng/ads".parse().unwrap());
         let numbered = || TaskIdBucket::Numbered("web.".to_owned());
         let changes = [
             RegistryChange::PutQuota { role: "*".parse().unwrap(), quota: Some(Default::default()) },
