@@ -50,7 +50,7 @@ impl Master {
                 self.say(MasterMessage::Registered { agent_id, epoch: Epoch(1), ping_interval });
                 self.0.lock().unwrap().registrations.push(tasks);
             }
-            AgentMessage::Pong => {}
+            AgentMessage::Pong | AgentMessage::Ended { .. } => {}
             AgentMessage::Update { framework_id, status } => {
                 let (task_id, update_id) = (status.task_id.clone(), status.update_id.clone());
                 self.0.lock().unwrap().statuses.push(status);
