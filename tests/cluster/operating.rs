@@ -133,11 +133,9 @@ fn empties_an_agent(cluster: &Cluster) {
 
 fn plans_maintenance(cluster: &Cluster) {
     let id = cluster.identities().remove("agent-1").expect("the agent");
-    let schedule = format!(
-        "[[windows]]\nagents = [\"agent-1\"]\nwindow = {{ start = \"2999-01-01T02:00:00Z\", duration = \"2h\", reason = \"new disks\" \
-         }}\n"
-    );
-    cluster.divvy(&["maintenance", "set", &cluster.file("schedule.toml", &schedule)]).ok();
+    let schedule = "[[windows]]\nagents = [\"agent-1\"]\n\
+                    window = { start = \"2999-01-01T02:00:00Z\", duration = \"2h\", reason = \"new disks\" }\n";
+    cluster.divvy(&["maintenance", "set", &cluster.file("schedule.toml", schedule)]).ok();
     let line = format!("{id} 2999-01-01T02:00:00.000Z 2h new disks");
     prints(cluster, &["maintenance"], &["AGENTS START DURATION REASON", &line]);
     let again = cluster.divvy(&["maintenance", "get", "-o", "json"]).ok();

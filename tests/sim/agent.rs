@@ -15,7 +15,7 @@ use divvy_proto::task::{ExitStatus, Reason};
 use divvy_proto::time::Timestamp;
 
 use crate::clock::Clock;
-use crate::script::{AgentNature, BEHAVIOUR, Nature};
+use crate::script::{AgentNature, BEHAVIOUR, Nature, role};
 use crate::wire::{End, Parcel, Peer};
 use crate::world::{Happening, Plant, World};
 
@@ -96,7 +96,7 @@ impl AgentNode {
     fn write(&mut self, plant: Plant, write: &DiskWrite) {
         match write.clone() {
             DiskWrite::Record(_, Record::Task(mut task)) if plant == Plant::NoAllocations => {
-                task.allocation = Default::default();
+                task.allocation.role = Some(role("lost"));
                 self.disk.insert(task.container.clone(), task);
             }
             DiskWrite::Record(_, Record::Agent(agent)) => self.disk_agent = Some(agent),

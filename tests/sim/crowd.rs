@@ -177,7 +177,7 @@ impl Crowd {
     fn burst(&self, view: &View, offers: Vec<Offer>) -> Actions {
         const HALF: u64 = 120_000;
         let member = spec("burst", 500, 64, "");
-        let little = view.now().0 / HALF % 2 == 0 && self.choice(0, 2) == 0;
+        let little = (view.now().0 / HALF).is_multiple_of(2) && self.choice(0, 2) == 0;
         let wanted = match (self.resting, little) {
             (true, _) => 0,
             (_, true) => 3,
@@ -231,7 +231,7 @@ impl Crowd {
                 offer.take(fresh("keeper", offer), &using(user, &id))?;
             }
             None => match offer.reserved().first().cloned() {
-                Some(piece) if number % 2 == 0 => offer.unreserve(&piece.resources, &piece.stack)?,
+                Some(piece) if number.is_multiple_of(2) => offer.unreserve(&piece.resources, &piece.stack)?,
                 _ => drop(offer.take(fresh("keeper", offer), &user)?),
             },
             Some(volume) => match number % 5 {

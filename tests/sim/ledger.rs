@@ -12,7 +12,7 @@ use divvy_proto::ids::{FrameworkId, TaskId, UpdateId};
 use divvy_proto::reservation::Allocation;
 use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
-use divvy_proto::scheduler::{CallBody, Event, Operation};
+use divvy_proto::scheduler::{CallBody, Operation};
 use divvy_proto::task::TaskStatus;
 
 use crate::room::{Census, amount};
@@ -124,9 +124,6 @@ impl World {
                 };
                 effects.retain(|effect| !is_kill(effect));
             }
-            (Plant::DeafToRescinds, _) => effects.retain(|effect| {
-                !matches!(effect, Effect::ToFramework { event: Event::RescindInverse(_), .. })
-            }),
             _ => {}
         }
         self.check_launches_of(wanted, &effects)?;
@@ -217,15 +214,11 @@ impl World {
 
 /// As a kernel with this fault would understand it.
 fn falsified(plant: Plant, mut input: Input) -> Input {
-    let Input::Framework { call, .. } = &mut input else { return input };
-    match (plant, &mut call.body) {
-        (Plant::StickyFilters, CallBody::Decline { filters, .. } | CallBody::Accept { filters, .. }) => {
-            filters.refuse = Duration::from_secs(30 * 24 * 3600);
-        }
-        (Plant::GreedyGangs, CallBody::Demand { demand: Demand { gang: Some(gang), .. }, .. }) => {
-            gang.hold = Duration::from_secs(3600);
-        }
-        _ => {}
+    if let Input::Framework { call, .. } = &mut input
+        && let CallBody::Demand { demand: Demand { gang: Some(gang), .. }, .. } = &mut call.body
+        && plant == Plant::GreedyGangs
+    {
+        gang.hold = Duration::from_secs(3600);
     }
     input
 }

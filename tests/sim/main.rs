@@ -146,11 +146,6 @@ fn a_limit_that_is_not_checked_on_the_role_above_is_caught() {
 }
 
 #[test]
-fn a_guarantee_that_is_not_honoured_is_caught() {
-    is_caught(Plant::NoGuarantees, &["of its guarantee"], 300);
-}
-
-#[test]
 fn used_task_ids_that_are_forgotten_are_caught() {
     is_caught(Plant::ForgetfulRegistry, &["is used up"], 200);
 }
@@ -173,11 +168,6 @@ fn deadlines_that_pass_without_a_kill_are_caught() {
 #[test]
 fn an_inverse_offer_that_is_never_rescinded_is_caught() {
     is_caught(Plant::DeafToRescinds, &["believes in it"], 100);
-}
-
-#[test]
-fn a_filter_that_never_ends_is_caught() {
-    is_caught(Plant::StickyFilters, &["waits, and fits", "not healed"], 100);
 }
 
 #[test]

@@ -131,6 +131,8 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::ToAgent { link, message } => self.send(link.0, End::Peer, Parcel::ToAgent(message)),
+                Effect::ToFramework { event: Event::RescindInverse(_), .. }
+                    if self.plant == Plant::DeafToRescinds => {}
                 Effect::ToFramework { link, event } => {
                     self.send(link.0, End::Peer, Parcel::ToFramework(event))
                 }

@@ -241,7 +241,8 @@ fn many_small_jobs(rng: &mut SmallRng, steps: &mut Moments) {
 
 fn fault(rng: &mut SmallRng, at: Duration, steps: &mut Moments) {
     let agent = rng.random_range(0..AGENTS);
-    let framework = rng.random_range(0..FRAMEWORKS);
+    let anyone = rng.random_range(0..FRAMEWORKS);
+    let framework = [SERVICE, BATCH, SERVICE, BATCH, GUEST, anyone][rng.random_range(0..6)];
     let seconds = |rng: &mut SmallRng, range| Duration::from_secs(rng.random_range(range));
     let step = match rng.random_range(0..23) {
         0 => Step::CrashMaster,

@@ -41,8 +41,6 @@ pub enum Plant {
     LooseBounds,
     /// The master does not hear of limits of top roles.
     NoLimits,
-    /// The master does not hear of guarantees.
-    NoGuarantees,
     /// Used task ids are not stored.
     ForgetfulRegistry,
     /// Agents make no directories for volumes.
@@ -53,11 +51,9 @@ pub enum Plant {
     NoForce,
     /// Frameworks do not hear that something is no longer wanted back.
     DeafToRescinds,
-    /// The master takes every filter to be for ever.
-    StickyFilters,
     /// The master holds what it has gathered for a gang for an hour.
     GreedyGangs,
-    /// Agents do not keep on whose account a task was launched.
+    /// Agents keep a wrong account for each task.
     NoAllocations,
 }
 
