@@ -394,13 +394,13 @@ fn run(seed: u64, is_told: bool) -> usize {
     steps
 }
 
-/// 100,000 steps, or as many as `DIVVY_RANDOM_STEPS` says, from `DIVVY_RANDOM_SEED` on.
+/// 100,000 steps, or as many as `DIVVY_RANDOM_STEPS` says, from `DIVVY_RANDOM_SEED` on. Both are read when the test is built,
+/// as a core has no environment.
 #[test]
-#[allow(clippy::disallowed_methods, reason = "a test may be told to go on for longer")]
 fn the_allocator_does_what_a_full_scan_would() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
-    let most = number("DIVVY_RANDOM_STEPS").unwrap_or(100_000);
-    let mut seed = number("DIVVY_RANDOM_SEED").unwrap_or(0) as u64;
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<usize>().ok());
+    let most = number(option_env!("DIVVY_RANDOM_STEPS")).unwrap_or(100_000);
+    let mut seed = number(option_env!("DIVVY_RANDOM_SEED")).unwrap_or(0) as u64;
     let mut steps = 0;
     while steps < most {
         let of_this = std::panic::catch_unwind(|| run(seed, false));

@@ -1,3 +1,5 @@
+//! Filters against a list that is looked through at every question, and what one of them costs.
+
 use super::*;
 use page::MOST_PER_PAIR;
 use proptest::prelude::*;
