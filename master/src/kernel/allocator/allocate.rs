@@ -334,10 +334,16 @@ impl Allocator {
         grants.put(unit, shape.as_ref().map(|shape| shape.name.as_str()), None);
     }
 
-    /// Counts a unit as offered.
+    /// Counts a unit as offered, for good.
     pub(super) fn charge_unit(&mut self, now: Timestamp, unit: &Unit) {
         self.tree.fits.fell.clear();
         let before = if self.tree.fits.is_empty() { Vec::new() } else { self.tree.fits.all() };
+        self.charge_for_now(now, unit);
+        self.note_slack(unit.agent, &before);
+    }
+
+    /// Counts a unit as offered; nobody is asked again for it.
+    pub(super) fn charge_for_now(&mut self, now: Timestamp, unit: &Unit) {
         let (client, agent) = (unit.client, unit.agent);
         self.tree.grant(self.clients[client.0].node, &unit.charge);
         self.count_held(agent, client, 1);
@@ -347,7 +353,6 @@ impl Allocator {
         if let Some(shape) = unit.shape {
             self.charge_shape(now, client, shape);
         }
-        self.note_slack(agent, &before);
     }
 
     fn charge_shape(&mut self, now: Timestamp, client: ClientIx, shape: usize) {

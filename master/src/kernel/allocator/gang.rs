@@ -278,8 +278,17 @@ impl Allocator {
             };
             let shape = unit.shape.and_then(|at| self.clients[client.0].want.shapes().get(at)).cloned();
             let before = Before { was_fresh: self.fresh.contains(unit.agent), shape };
-            self.charge_unit(now, &unit);
+            self.charge_for_now(now, &unit);
+            if !self.tree.fits.is_empty() {
+                // Giving loosens headroom in shapes: an agent that was passed may do now.
+                self.clients[client.0].want.forget_search();
+            }
             placed.push((unit, before));
+        }
+        // Others hear of that only now: a gang that comes to nothing would wake all whom headroom stops, and they it, for ever.
+        if !self.kept_back_by_shape.is_empty() {
+            self.hot.append(&mut self.kept_back_by_shape);
+            self.epoch += 1;
         }
         Some(placed.into_iter().map(|(unit, _)| unit).collect())
     }

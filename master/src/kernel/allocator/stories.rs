@@ -512,6 +512,25 @@ fn a_gang_that_does_not_gather_is_placed_on_what_was_free_before_as_well() {
 }
 
 #[test]
+fn gangs_that_headroom_stops_half_way_do_not_wake_each_other() {
+    let mut cluster = Cluster::new();
+    (0..3).for_each(|_| {
+        cluster.agent("cpus=4");
+    });
+    let memory = cluster.agent("mem=1GiB");
+    let other = cluster.client("other", "*");
+    cluster.use_up(memory, other, "mem=1GiB");
+    cluster.quota("prod", Quota { shape: Some("cpus=4".parse().unwrap()), ..guarantee("cpus=8") });
+    cluster.gang("gatherer", shape("mem=600MiB", 1), 1000);
+    cluster.now = cluster.now + secs(1);
+    cluster.gang("one", shape("cpus=3", 2), 1000);
+    cluster.gang("two", shape("cpus=3", 2), 1000);
+    assert_eq!(cluster.turn(), Vec::<String>::new());
+    cluster.quota("prod", Quota { shape: Some("cpus=4".parse().unwrap()), ..guarantee("cpus=4") });
+    assert_eq!(cluster.turn(), ["one: a1-0 1x cpus=3", "one: a1-1 1x cpus=3", "one has gang 1"]);
+}
+
+#[test]
 fn a_demand_that_is_stated_again_has_waited_since_it_was_first() {
     let mut cluster = Cluster::new();
     cluster.agent("cpus=1");
