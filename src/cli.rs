@@ -348,7 +348,10 @@ pub(crate) struct Agent {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentAction {
-    /// Declare that an agent will not come back: its tasks are GONE, and it is refused if it does.
+    /// Declare that an agent will not come back: its tasks are GONE. If it does, it ends them and is a new agent.
+    ///
+    /// The data of its persistent volumes is not removed: on its return the agent moves them to `volumes.gone-AGENT` in its
+    /// work directory.
     #[command(after_help = "Example:\n  divvy agents gone a1-3")]
     Gone {
         /// Its id.

@@ -333,6 +333,11 @@ impl MainLoop {
                 Some(Input::Destroyed(container))
             }),
             Effect::Volumes(volumes) => self.set_volumes(&volumes),
+            Effect::SetVolumesAside(agent) => {
+                if let Err(error) = self.hands.volumes.set_aside(&agent) {
+                    error!("cannot set the volumes of {agent}, which this agent was, aside: {error}");
+                }
+            }
             Effect::StartHealth { container, checks } => self.hands.prober.start(&container, checks),
             Effect::StopHealth(container) => self.hands.prober.stop(&container),
         }

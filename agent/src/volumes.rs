@@ -11,13 +11,15 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use divvy_proto::ids::VolumeId;
+use divvy_proto::ids::{AgentId, VolumeId};
 use tracing::{info, warn};
 
 /// The directory of all volumes: `<volume_id>` below it.
 #[derive(Debug, Clone)]
 pub(crate) struct Volumes {
     root: PathBuf,
+    /// Where the volumes of an agent that was declared gone are kept: `volumes.gone-<agent_id>` here.
+    work_dir: PathBuf,
     /// Where volumes wait for their contents to be removed.
     doomed: PathBuf,
 }
@@ -25,7 +27,9 @@ pub(crate) struct Volumes {
 impl Volumes {
     /// Only the agent may enter the directory: containers get their own volumes mounted, and see no other.
     pub(crate) fn open(work_dir: &Path) -> io::Result<Self> {
-        let volumes = Self { root: work_dir.join("volumes"), doomed: work_dir.join("removed-volumes") };
+        let work_dir = work_dir.to_owned();
+        let (root, doomed) = (work_dir.join("volumes"), work_dir.join("removed-volumes"));
+        let volumes = Self { root, work_dir, doomed };
         for directory in [&volumes.root, &volumes.doomed] {
             fs::create_dir_all(directory)?;
             fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
@@ -61,6 +65,23 @@ impl Volumes {
             File::open(&self.root)?.sync_all()?;
         }
         results.into_iter().collect()
+    }
+
+    /// Moves all volumes to a directory of the agent that this was, where nothing removes them. Repeating it does no harm.
+    ///
+    /// # Errors
+    /// A directory cannot be made or moved.
+    pub(crate) fn set_aside(&self, agent: &AgentId) -> io::Result<()> {
+        let place = self.work_dir.join(format!("volumes.gone-{agent}"));
+        DirBuilder::new().mode(0o700).recursive(true).create(&place)?;
+        for id in self.list()? {
+            fs::rename(self.root.join(id.as_str()), place.join(id.as_str()))?;
+            warn!("volume {id} of {agent}, which was declared gone, is kept in {}", place.display());
+        }
+        for directory in [&place, &self.root, &self.work_dir] {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Removes the contents of what was removed. Takes as long as that takes; links are not followed.
@@ -106,5 +127,22 @@ mod tests {
         assert_eq!(fs::read_to_string(work.path().join("volumes/a/data")).unwrap(), "kept");
         assert!(work.path().join("elsewhere/precious").exists());
         assert_eq!(fs::read_dir(work.path().join("removed-volumes")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_no_volume_any_more_and_keeps_its_data() {
+        let work = tempfile::tempdir().unwrap();
+        let volumes = Volumes::open(work.path()).unwrap();
+        volumes.set(&ids(&["a", "b"])).unwrap();
+        fs::write(work.path().join("volumes/a/data"), "kept").unwrap();
+        let gone = AgentId::new("a1-3").unwrap();
+
+        volumes.set_aside(&gone).unwrap();
+        volumes.set_aside(&gone).unwrap();
+        volumes.set(&ids(&["a"])).unwrap();
+        volumes.collect();
+        assert_eq!(volumes.list().unwrap(), ids(&["a"]));
+        assert_eq!(fs::read_to_string(work.path().join("volumes.gone-a1-3/a/data")).unwrap(), "kept");
+        assert!(!work.path().join("volumes/a/data").exists(), "a volume of the same name begins empty");
     }
 }

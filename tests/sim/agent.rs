@@ -114,10 +114,9 @@ impl AgentNode {
         self.inherited = self.containers.keys().cloned().collect();
     }
 
-    /// Whether something runs that was started by an agent of this size.
-    pub fn runs_own(&self) -> bool {
-        let mut running = self.containers.iter().filter(|(_, container)| container.exited.is_none());
-        running.any(|(id, _)| !self.inherited.contains(id))
+    /// Whether it was an agent of this size that started a container.
+    pub fn started(&self, spec: &ContainerSpec) -> bool {
+        !self.inherited.contains(&spec.id)
     }
 
     pub fn running(&self) -> impl Iterator<Item = &ContainerSpec> {
@@ -301,6 +300,7 @@ impl World {
             Effect::CancelPrepare(_) => {}
             Effect::Volumes(_) if self.plant == Plant::NoVolumes => {}
             Effect::Volumes(volumes) => self.agents[index].volumes = volumes,
+            Effect::SetVolumesAside(_) => self.agents[index].volumes.clear(),
             Effect::Launch(spec) => {
                 let id = spec.id.clone();
                 self.agents[index].launching.insert(id.clone(), spec);

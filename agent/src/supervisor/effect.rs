@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use divvy_proto::agent::AgentMessage;
-use divvy_proto::ids::VolumeId;
+use divvy_proto::ids::{AgentId, VolumeId};
 use divvy_proto::task::{Artifact, HealthCheck};
 
 use super::input::{LinkId, TaskKey, Token};
@@ -61,6 +61,9 @@ pub enum Effect {
     /// Have exactly these persistent volumes: make the directories that are missing, and remove, with all that is in them, those
     /// that are not named. Carried out in the order of the effects, before what follows.
     Volumes(BTreeSet<VolumeId>),
+    /// Have no persistent volumes any more, and keep what is in those that are there under the name of the agent that this was:
+    /// only an operator may say that the data can go.
+    SetVolumesAside(AgentId),
     /// Make these checks on and on, each with its rhythm, and feed `Input::Health`.
     StartHealth {
         /// Of this container.

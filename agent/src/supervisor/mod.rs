@@ -270,6 +270,9 @@ impl Supervisor {
         let Some(id) = self.agent_id.take() else { return };
         tracing::warn!(agent = %id, "the agent was declared gone: its tasks are killed, and it registers as a new agent");
         self.each_task(now, effects, |task, turn| task.kill(turn, KillCause::AgentGone, None));
+        if !std::mem::take(&mut self.volumes).is_empty() {
+            effects.push(Effect::SetVolumesAside(id));
+        }
     }
 
     fn registered(&mut self, now: Timestamp, agent_id: AgentId, effects: &mut Vec<Effect>) {

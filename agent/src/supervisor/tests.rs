@@ -239,6 +239,7 @@ fn show(effect: &Effect) -> String {
         Effect::Terminate(container) => format!("terminate {container}"),
         Effect::Destroy(container) => format!("destroy {container}"),
         Effect::Volumes(volumes) => format!("volumes {volumes:?}"),
+        Effect::SetVolumesAside(agent) => format!("set volumes of {agent} aside"),
         Effect::StartHealth { container, checks } => {
             format!("probe {container} with {} checks", checks.len())
         }

@@ -116,6 +116,7 @@ impl World {
             | Effect::StartHealth { .. }
             | Effect::StopHealth(_)
             | Effect::Volumes(_)
+            | Effect::SetVolumesAside(_)
             | Effect::Terminate(_) => {}
             Effect::Disconnect { .. } => self.disconnect(),
             Effect::Checkpoint { token, record } => self.writing.push_back(Write::Record(token, record)),

@@ -2,6 +2,7 @@
 
 use divvy_proto::ids::VolumeId;
 use divvy_proto::reservation::{Reservation, Reserved, Volume, VolumeMount};
+use divvy_proto::scheduler::StreamError;
 use divvy_proto::task::AgentTask;
 
 use super::*;
@@ -50,6 +51,21 @@ fn volumes_that_were_found_count_before_a_master_names_them() {
     bench.feed(Input::Connected(LinkId(1)));
     bench.registered(1);
     assert_eq!(bench.hear(launch(mounting("data", "/srv"))), ["write t STARTING [\"STARTING\"]"]);
+}
+
+#[test]
+fn an_agent_that_was_declared_gone_sets_the_data_aside_until_it_is_somebody_else() {
+    let mut bench = Bench::new();
+    bench.hear(volumes(&["data"]));
+    assert_eq!(
+        bench.hear(MasterMessage::Error(StreamError::Gone)),
+        ["set volumes of a aside", "hang up: the agent was declared gone"]
+    );
+    bench.link = LinkId(2);
+    bench.feed(Input::Connected(LinkId(2)));
+    bench.registered(1);
+    bench.hear(launch(mounting("data", "db")));
+    assert_eq!(bench.written(), ["send t i-1 FAILED launch_failed: volume data is not on this agent"]);
 }
 
 #[test]

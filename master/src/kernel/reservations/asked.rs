@@ -60,9 +60,7 @@ impl Kernel {
         resources: Resources,
         wanted: Reservation,
     ) -> Result<Vec<Change>, String> {
-        if self.known_agent(agent)?.standing == AgentState::Gone {
-            return Err(format!("agent {agent} is gone"));
-        }
+        self.agent_to_stay(agent)?;
         check_role(&wanted.role).map_err(|invalid| invalid.to_string())?;
         check_some(&resources)?;
         let over = self.allocator.check_role_limit(&wanted.role, &resources);
@@ -120,7 +118,7 @@ impl Kernel {
         size: Bytes,
         under: &Reservation,
     ) -> Result<Change, String> {
-        let agent = self.known_agent(id)?;
+        let agent = self.agent_to_stay(id)?;
         if size.bytes() == 0 {
             return Err("the size of a volume is more than nothing".to_owned());
         }
@@ -148,6 +146,7 @@ impl Kernel {
         if size.bytes() == 0 {
             return Err("the size of a volume is more than nothing; `rm` removes it".to_owned());
         }
+        self.agent_to_stay(agent)?;
         let known = self.known_volume(agent, volume)?;
         match size < known.size {
             true => Ok(Change::resize(self.unused_volume(agent, volume)?, size)),
@@ -163,6 +162,15 @@ impl Kernel {
             AgentState::Recovering | AgentState::Unreachable => Err(format!(
                 "agent {id} does not answer, so nobody knows what its tasks hold: wait until it is back, or declare it gone"
             )),
+        }
+    }
+
+    /// An agent on which something new may be promised. What a gone one still has can only be removed.
+    fn agent_to_stay(&self, id: &AgentId) -> Result<&Agent, String> {
+        let agent = self.known_agent(id)?;
+        match agent.standing {
+            AgentState::Gone => Err(format!("agent {id} is gone")),
+            _ => Ok(agent),
         }
     }
 

@@ -651,11 +651,15 @@ fn what_is_reserved_on_a_gone_agent_is_an_orphan_until_an_operator_removes_it() 
     assert_eq!(cluster.volumes(), ["data 3GiB of a1-0 for eng, an orphan"]);
     cluster.fail_over();
     cluster.forget();
+    cluster.create_volume(agent, "eng", "more", "1GiB");
+    cluster.resize_volume(agent, "data", "4GiB");
     cluster.destroy_volume(agent, "data");
     cluster.unreserve(agent, "eng", "disk=4GiB");
     story!(
         cluster,
         "persist f1-0 disconnected",
+        "answer: agent a1-0 is gone",
+        "answer: agent a1-0 is gone",
         "persist a1-0 reserves [eng: disk=4GiB], volumes []",
         "answer: done",
         "persist a1-0 reserves [], volumes []",
