@@ -83,7 +83,8 @@ impl World {
             let ports: Vec<&String> = node.running().filter_map(|spec| spec.env.get("PORT0")).collect();
             let distinct: BTreeSet<&&String> = ports.iter().collect();
             let fits = cpus <= node.total.cpus().millis() && mem <= node.total.mem().bytes();
-            if (!fits && node.runs_own()) || distinct.len() != ports.len() {
+            let started_some = lasting().any(|spec| node.started(spec));
+            if (!fits && started_some) || distinct.len() != ports.len() {
                 return Err(format!(
                     "agent {index} runs more than it has: {cpus} millicpus, {mem} bytes, ports {ports:?}"
                 ));

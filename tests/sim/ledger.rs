@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use divvy_master::kernel::{Effect, Input};
-use divvy_proto::agent::MasterMessage;
+use divvy_proto::agent::{AgentMessage, MasterMessage};
 use divvy_proto::amounts::Amounts;
 use divvy_proto::demand::Demand;
 use divvy_proto::ids::{FrameworkId, TaskId, UpdateId};
@@ -66,6 +66,8 @@ pub struct Ledger {
     ends: BTreeMap<UpdateId, TaskKey>,
     /// Tasks whose end was acknowledged: their ids are used up.
     used: BTreeSet<TaskKey>,
+    /// Tasks of which nothing is left, as their agents said, whether or not the update about it has come.
+    pub vanished: BTreeSet<TaskKey>,
 }
 
 impl Ledger {
@@ -110,6 +112,9 @@ impl World {
     pub fn watched(&mut self, input: Input) -> Result<Vec<Effect>, String> {
         let shown = self.master.shown(self.now);
         let Some(kernel) = &mut self.master.kernel else { return Ok(Vec::new()) };
+        if let Input::Agent { message: AgentMessage::Ended { framework_id, task_id }, .. } = &input {
+            self.ledger.vanished.insert((framework_id.clone(), task_id.clone()));
+        }
         let (wanted, is_tick) = (wanted(&input), input == Input::Tick);
         let mut effects = Vec::new();
         kernel.handle(shown, falsified(self.plant, input), &mut effects);

@@ -27,8 +27,11 @@ pub struct Census<'a> {
 impl<'a> Census<'a> {
     pub fn of(kernel: &Kernel, ledger: &'a Ledger, orders: &'a Orders) -> Self {
         let live = kernel.tasks().into_iter().filter(|task| !task.state.is_terminal());
-        let known =
-            live.filter_map(|task| Some((ledger.tasks.get(&(task.framework_id, task.id))?, task.agent_id)));
+        let known = live.filter_map(|task| {
+            let key = (task.framework_id, task.id);
+            let launched = ledger.tasks.get(&key).filter(|_| !ledger.vanished.contains(&key))?;
+            Some((launched, task.agent_id))
+        });
         Self {
             orders,
             agents: kernel.agents(),

@@ -362,7 +362,8 @@ impl History {
             1 => self.cluster.feed(Input::AgentClosed { link }),
             2 => self.cluster.feed(Input::FrameworkClosed { link }),
             3 => self.cluster.call_on(link, CallBody::Teardown),
-            4 => self.cluster.feed(Input::Persisted(PersistToken(who as u64))),
+            // One of nobody's: that a write is durable which is not would be a lie of our own store.
+            4 => self.cluster.feed(Input::Persisted(PersistToken(u64::MAX - who as u64))),
             5 => {
                 let (agent, task) = self.running(who)?;
                 let mut status = task.status;
