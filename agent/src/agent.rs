@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::checkpoint::Writer;
-use crate::container::{ContainerId, ContainerSpec, ContainerState, Exited, Runtime, Signal, UserName};
+use crate::container::{ContainerId, ContainerSpec, ContainerState, Exited, Runtime, UserName};
 use crate::fetcher::Fetcher;
 use crate::http::Live;
 use crate::link::{LinkEvent, Outgoing};
@@ -229,7 +229,7 @@ impl MainLoop {
     /// What the world sees of an input beside the supervisor.
     fn note(&mut self, input: &Input) {
         match input {
-            Input::Prepared(container) | Input::PrepareFailed { container, .. } => {
+            Input::Prepared { container, .. } | Input::PrepareFailed { container, .. } => {
                 self.preparing.remove(container);
             }
             Input::Launched { .. } => Metrics::count(&self.hands.metrics.launches),
@@ -306,7 +306,13 @@ impl MainLoop {
             }
             Effect::Checkpoint { token, record } => self.hands.writer.write(token, &record),
             Effect::Forget(container) => self.hands.writer.remove(&container),
-            Effect::Prepare { container, task, user, artifacts } => {
+            Effect::Prepare { container, image: Some(image), .. } => {
+                let message = format!("{image}: this agent has no images yet");
+                let input = Input::PrepareFailed { container, reason: Reason::ImageFailed, message };
+                let inputs = self.hands.inputs.clone();
+                self.jobs.spawn(async move { drop(inputs.send(input).await) });
+            }
+            Effect::Prepare { container, task, user, artifacts, image: None } => {
                 self.prepare(container, task, user, artifacts)
             }
             Effect::CancelPrepare(container) => {
@@ -322,12 +328,14 @@ impl MainLoop {
                     Some(Input::Exited { container, exited })
                 });
             }
-            Effect::Terminate(container) => self.container_job(container, |runtime, container| async move {
-                if let Err(error) = runtime.signal(&container, Signal::SIGTERM).await {
-                    warn!("cannot send SIGTERM to container {container}: {error}");
-                }
-                None
-            }),
+            Effect::Terminate { container, signal } => {
+                self.container_job(container, move |runtime, container| async move {
+                    if let Err(error) = runtime.signal(&container, signal).await {
+                        warn!("cannot send {signal} to container {container}: {error}");
+                    }
+                    None
+                });
+            }
             Effect::Destroy(container) => self.container_job(container, |runtime, container| async move {
                 destroy(&runtime, &container).await;
                 Some(Input::Destroyed(container))
@@ -358,7 +366,7 @@ impl MainLoop {
         let (inputs, name) = (self.hands.inputs.clone(), container.clone());
         let job = self.jobs.spawn(async move {
             let input = match prepared(&sandboxes, &fetcher, &task, &user, &artifacts).await {
-                Ok(()) => Input::Prepared(container),
+                Ok(()) => Input::Prepared { container, image: None },
                 Err((reason, message)) => Input::PrepareFailed { container, reason, message },
             };
             drop(inputs.send(input).await);
@@ -370,7 +378,9 @@ impl MainLoop {
         let (runtime, inputs) = (self.hands.runtime.clone(), self.hands.inputs.clone());
         self.jobs.spawn(async move {
             let input = match runtime.launch(&spec).await {
-                Ok(started) => Input::Launched { container: spec.id, pid: started.pid },
+                Ok(started) => {
+                    Input::Launched { container: spec.id, pid: started.pid, addresses: started.addresses }
+                }
                 Err(error) => {
                     info!("container {} was not launched: {error}", spec.id);
                     Input::LaunchFailed { container: spec.id, message: error.to_string() }

@@ -19,6 +19,7 @@ pub mod container;
 mod detect;
 mod fetcher;
 mod http;
+pub mod image;
 mod link;
 mod metrics;
 mod prober;

@@ -94,6 +94,9 @@ impl Asker {
             match &check.probe {
                 Probe::Tcp { port } => self.tcp(*port).await,
                 Probe::Http { port, path } => self.http(*port, path).await,
+                Probe::Https { .. } | Probe::Grpc { .. } => {
+                    Err("this agent cannot make such a check yet".to_owned())
+                }
                 Probe::Command(command) => {
                     return self.command(container, &command.argv(), check.timeout).await;
                 }

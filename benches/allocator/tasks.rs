@@ -23,6 +23,7 @@ pub fn task(id: &str, resources: &Resources) -> Result<TaskInfo> {
         labels: Default::default(),
         priority: 0,
         volumes: Vec::new(),
+        container: None,
     })
 }
 

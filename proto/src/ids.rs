@@ -131,6 +131,21 @@ text_id!(
     "volume_id"
 );
 text_id!(
+    /// Names a CNI network in an agent's configuration.
+    NetworkName,
+    "network"
+);
+text_id!(
+    /// Names a secret in an agent's directory of secrets.
+    SecretName,
+    "secret"
+);
+text_id!(
+    /// Names a task group, unique for the life of its framework.
+    TaskGroupId,
+    "task_group_id"
+);
+text_id!(
     /// Who a framework or operator is, as authentication has it.
     Principal,
     "principal"

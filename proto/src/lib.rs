@@ -9,6 +9,7 @@ pub mod agent;
 pub mod amounts;
 pub mod api;
 pub mod attributes;
+pub mod container;
 pub mod convert;
 pub mod demand;
 mod error;
@@ -28,6 +29,7 @@ pub mod time;
 
 pub use amounts::Amounts;
 pub use attributes::{AttributeValue, Attributes};
+pub use container::{ContainerInfo, ImageName, Network};
 pub use demand::{Demand, DemandShape};
 pub use error::Invalid;
 pub use ids::{

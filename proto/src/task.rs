@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::{ContainerInfo, Digest};
 use crate::ids::{AgentId, FrameworkId, TaskId, UpdateId};
 use crate::quantity::{Bytes, Cpus};
 use crate::reservation::{Allocation, VolumeMount};
@@ -124,6 +126,12 @@ pub enum Reason {
     Revoked,
     /// It was launched together with others, all or none, and one of them could not be.
     GangBroken,
+    /// Its image could not be had, or is not one.
+    ImageFailed,
+    /// It wrote more than it may: its disk, or the container's own files.
+    DiskLimit,
+    /// Another task of its group ended.
+    GroupEnded,
 }
 
 impl Reason {
@@ -153,6 +161,9 @@ impl Reason {
             Self::AgentDrained => "agent_drained",
             Self::Revoked => "revoked",
             Self::GangBroken => "gang_broken",
+            Self::ImageFailed => "image_failed",
+            Self::DiskLimit => "disk_limit",
+            Self::GroupEnded => "group_ended",
         }
     }
 }
@@ -213,6 +224,15 @@ pub struct ContainerStatus {
     pub memory_peak: Option<Bytes>,
     /// The sandbox on the agent's disk.
     pub sandbox: Option<String>,
+    /// Its own addresses, where it has a network of its own.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// What it may write, where it wrote more.
+    #[serde(default)]
+    pub disk_limit: Option<Bytes>,
+    /// The digest of its image's manifest, where it has one.
+    #[serde(default)]
+    pub image: Option<Digest>,
 }
 
 /// One statement about a task.
@@ -248,6 +268,8 @@ pub enum Command {
     Shell(String),
     /// A program and its arguments.
     Exec(Vec<String>),
+    /// What the task's image says, with the task's arguments if it has any.
+    Image,
 }
 
 impl Command {
@@ -257,6 +279,7 @@ impl Command {
         match self {
             Self::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
             Self::Exec(argv) => argv.clone(),
+            Self::Image => Vec::new(),
         }
     }
 }
@@ -286,6 +309,20 @@ pub enum Probe {
         port: u16,
         /// With this path and query.
         path: String,
+    },
+    /// The same over TLS; nobody asks whose certificate it is.
+    Https {
+        /// On this port of the task.
+        port: u16,
+        /// With this path and query.
+        path: String,
+    },
+    /// `grpc.health.v1.Health/Check` answers SERVING.
+    Grpc {
+        /// On this port of the task.
+        port: u16,
+        /// About this service; about the whole server if empty.
+        service: String,
     },
     /// A connection is accepted.
     Tcp {
@@ -321,6 +358,9 @@ pub struct TaskPort {
     pub name: String,
     /// The number on the host.
     pub number: u16,
+    /// The number in the container, where that has a network of its own; the same if absent.
+    #[serde(default)]
+    pub container: Option<u16>,
 }
 
 /// A task to run: everything its agent needs to know.
@@ -359,6 +399,9 @@ pub struct TaskInfo {
     /// Persistent volumes of its agent that it sees.
     #[serde(default)]
     pub volumes: Vec<VolumeMount>,
+    /// How its container differs from the default, if it does.
+    #[serde(default)]
+    pub container: Option<Box<ContainerInfo>>,
 }
 
 /// A task as an agent reports it when it comes back.

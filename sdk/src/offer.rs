@@ -231,7 +231,8 @@ pub(crate) fn assign(rest: &Resources, spec: &TaskSpec) -> Result<(Resources, Ve
     let chosen = free.take_lowest(dynamic).ok_or_else(|| shortage("ports", dynamic, free.count()))?;
     let mut numbers = chosen.iter().filter_map(|number| u16::try_from(number).ok());
     let numbered = |port: &PortRequest| {
-        Some(TaskPort { name: port.name.clone(), number: port.number.or_else(|| numbers.next())? })
+        let number = port.number.or_else(|| numbers.next())?;
+        Some(TaskPort { name: port.name.clone(), number, container: port.container })
     };
     let ports = spec.ports.iter().filter_map(numbered).collect();
     Ok((scalars.with_ports(fixed.union(&chosen)), ports))
@@ -259,6 +260,7 @@ fn task_info(id: TaskId, spec: &TaskSpec, resources: Resources, ports: Vec<TaskP
         labels: spec.labels.clone(),
         priority: spec.priority,
         volumes: spec.volumes.clone(),
+        container: spec.container.clone(),
     }
 }
 
@@ -267,6 +269,8 @@ fn health_check(check: &HealthSpec, ports: &[TaskPort]) -> Option<HealthCheck> {
     let number = |name: &str| ports.iter().find(|port| port.name == name).map(|port| port.number);
     let probe = match &check.probe {
         ProbeSpec::Http { port, path } => Probe::Http { port: number(port)?, path: path.clone() },
+        ProbeSpec::Https { port, path } => Probe::Https { port: number(port)?, path: path.clone() },
+        ProbeSpec::Grpc { port, service } => Probe::Grpc { port: number(port)?, service: service.clone() },
         ProbeSpec::Tcp { port } => Probe::Tcp { port: number(port)? },
         ProbeSpec::Command(command) => Probe::Command(command.clone()),
     };
@@ -311,7 +315,10 @@ mod tests {
         let task = offer.take(id(1), &spec).unwrap();
         assert_eq!(task.resources, "cpus=0.1;mem=32MiB;ports=[31000-31001]".parse().unwrap());
         let ports = [("http", 31_000), ("admin", 31_001)];
-        assert_eq!(task.ports, ports.map(|(name, number)| TaskPort { name: name.into(), number }));
+        assert_eq!(
+            task.ports,
+            ports.map(|(name, number)| TaskPort { name: name.into(), number, container: None })
+        );
         assert_eq!(*offer.remaining(), "cpus=0.9;mem=32MiB;ports=[31002]".parse().unwrap());
 
         let shortage = offer.take(id(2), &spec).unwrap_err();
@@ -401,7 +408,7 @@ mod tests {
             for (number, (cpus, mem, dynamic, fixed)) in wants.into_iter().enumerate() {
                 let mut spec = TaskSpec::shell("true").cpus(Cpus::from_millis(cpus).unwrap()).mem(Bytes::mib(mem));
                 spec = (0..dynamic).fold(spec, |spec, port| spec.port(format!("p{port}")));
-                spec.ports.extend(fixed.map(|number| PortRequest { name: "fixed".into(), number: Some(number) }));
+                spec.ports.extend(fixed.map(|number| PortRequest { name: "fixed".into(), number: Some(number), container: None }));
                 let fits = offer.fits(&spec);
                 prop_assert_eq!(fits, naive.take(cpus, mem, dynamic, fixed));
                 prop_assert_eq!(offer.take(id(number), &spec).is_ok(), fits);

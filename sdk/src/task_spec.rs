@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use divvy_proto::container::{ContainerInfo, ImageName};
 use divvy_proto::demand::DemandShape;
 use divvy_proto::ids::VolumeId;
 use divvy_proto::predicate::Predicate;
@@ -22,6 +23,9 @@ pub struct PortRequest {
     pub name: String,
     /// This very number on the host; any that is offered otherwise.
     pub number: Option<u16>,
+    /// The number in the container, where that has a network of its own; the same as on the host if absent.
+    #[serde(default)]
+    pub container: Option<u16>,
 }
 
 /// A probe that names its port.
@@ -34,6 +38,20 @@ pub enum ProbeSpec {
         port: String,
         /// Path and query.
         path: String,
+    },
+    /// The same over TLS; nobody asks whose certificate it is.
+    Https {
+        /// Name of the port.
+        port: String,
+        /// Path and query.
+        path: String,
+    },
+    /// `grpc.health.v1.Health/Check` answers SERVING.
+    Grpc {
+        /// Name of the port.
+        port: String,
+        /// About this service; about the whole server if empty.
+        service: String,
     },
     /// A connection is accepted.
     Tcp {
@@ -138,6 +156,9 @@ pub struct TaskSpec {
     /// Agents on which it may run, beside `constraints`.
     #[serde(default)]
     pub constraint: Option<Predicate>,
+    /// How its container differs from the default, if it does.
+    #[serde(default)]
+    pub container: Option<Box<ContainerInfo>>,
 }
 
 impl TaskSpec {
@@ -149,6 +170,12 @@ impl TaskSpec {
     /// A program and its arguments, with 0.1 cpus and 32 MiB.
     pub fn exec<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Self::command(Command::Exec(argv.into_iter().map(Into::into).collect()))
+    }
+
+    /// What an image says is to be run, with 0.1 cpus and 32 MiB.
+    #[must_use]
+    pub fn image(image: ImageName) -> Self {
+        Self::command(Command::Image).in_image(image)
     }
 
     pub(crate) fn command(command: Command) -> Self {
@@ -172,6 +199,7 @@ impl TaskSpec {
             priority: 0,
             volumes: Vec::new(),
             constraint: None,
+            container: None,
         }
     }
 
@@ -199,7 +227,14 @@ impl TaskSpec {
     /// With one more port, of any number.
     #[must_use]
     pub fn port(mut self, name: impl Into<String>) -> Self {
-        self.ports.push(PortRequest { name: name.into(), number: None });
+        self.ports.push(PortRequest { name: name.into(), number: None, container: None });
+        self
+    }
+
+    /// In this image, whose own command runs if the spec has none: [`TaskSpec::image`].
+    #[must_use]
+    pub fn in_image(mut self, image: ImageName) -> Self {
+        self.container.get_or_insert_default().image = Some(image);
         self
     }
 

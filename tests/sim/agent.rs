@@ -161,7 +161,7 @@ impl AgentNode {
         }
         let state = |id: &ContainerId| match self.containers.get(id) {
             Some(Container { exited: Some(exited), .. }) => ContainerState::Exited(*exited),
-            Some(_) => ContainerState::Running { pid: 4711 },
+            Some(_) => ContainerState::Running { pid: 4711, addresses: Vec::new() },
             None => ContainerState::Absent,
         };
         Recovered {
@@ -293,7 +293,7 @@ impl World {
                     let message = "the artifact's server answers 500".to_owned();
                     Input::PrepareFailed { container, reason: Reason::FetchFailed, message }
                 } else {
-                    Input::Prepared(container)
+                    Input::Prepared { container, image: None }
                 };
                 self.agent_hears(index, 1..500, input);
             }
@@ -309,7 +309,7 @@ impl World {
                 self.at(at, Happening::ContainerStarts { agent: index, life, container: id });
             }
             Effect::Watch(container) => self.watch(index, container),
-            Effect::Terminate(container) => {
+            Effect::Terminate { container, .. } => {
                 self.told_to_stop(index, &container);
                 if self.chance(0.9) {
                     self.container_ends(index, container, 1..1000, ExitStatus::Signal(15));
@@ -379,7 +379,7 @@ impl World {
             return Err(format!("container {container} starts before its launch is on disk"));
         }
         self.container_runs(index, container.clone(), spec);
-        self.agent_input(index, Input::Launched { container, pid: 4711 })
+        self.agent_input(index, Input::Launched { container, pid: 4711, addresses: Vec::new() })
     }
 
     /// What a task does by itself: jobs end, services run on, and some are bad.

@@ -131,6 +131,12 @@ impl World {
         let now = self.master.shown(self.now);
         for inverse in kernel.inverse_offers() {
             let offer = inverse.offer;
+            // A machine that is lost for good keeps what was asked of it, until an operator says so.
+            let answers =
+                kernel.agent(&offer.agent_id).is_some_and(|shown| shown.state == AgentState::Active);
+            if !answers {
+                continue;
+            }
             if offer.deadline.is_some_and(|deadline| deadline <= now) {
                 let of = inverse.framework;
                 let what = format!("inverse offer {} to {of} is overdue: {:?}", offer.id, offer.tasks);

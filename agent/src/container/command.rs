@@ -44,7 +44,7 @@ pub(super) async fn run(config: &RuntimeConfig, record: &Record) -> Result<Start
         Ok(Report::Started(greeting)) => {
             // It is reaped whenever it ends, if that is within this agent's life.
             tokio::spawn(async move { shim.wait().await });
-            Ok(Started { pid: greeting.pid })
+            Ok(Started { pid: greeting.pid, addresses: Vec::new() })
         }
         Ok(Report::Failed(error)) => {
             shim.wait().await.map_err(lost)?;

@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use divvy_proto::api::Usage;
+pub use divvy_proto::container::StopSignal;
 use divvy_proto::{Bytes, Timestamp};
-pub use nix::sys::signal::Signal;
 
 use cgroup::{Group, KillError};
 use command::ExecFailure;
@@ -37,7 +37,8 @@ pub use error::{LaunchError, RuntimeError};
 use isolators::Host;
 use link::Link;
 pub use spec::{
-    ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, Started, UserName, VolumeBind,
+    ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, PortMap, Root, SANDBOX, Started,
+    UserName, VolumeBind,
 };
 
 /// Where a runtime keeps what it must not lose, and how it starts a shim.
@@ -143,7 +144,7 @@ impl Runtime {
     /// Its state cannot be read.
     pub async fn state(&self, id: &ContainerId) -> Result<ContainerState, RuntimeError> {
         match self.connect(id).await? {
-            Some(link) => Ok(ContainerState::Running { pid: link.pid }),
+            Some(link) => Ok(ContainerState::Running { pid: link.pid, addresses: Vec::new() }),
             None => self.remembered(id),
         }
     }
@@ -178,9 +179,9 @@ impl Runtime {
     ///
     /// # Errors
     /// There is no such container, or its shim cannot be spoken to.
-    pub async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), RuntimeError> {
+    pub async fn signal(&self, id: &ContainerId, signal: StopSignal) -> Result<(), RuntimeError> {
         match self.connect(id).await? {
-            Some(mut link) => link.signal(signal as i32).await.map(|_| ()).map_err(shim(id, "speak to")),
+            Some(mut link) => link.signal(signal.number()).await.map(|_| ()).map_err(shim(id, "speak to")),
             None => match self.remembered(id)? {
                 ContainerState::Exited(_) => Ok(()),
                 _ => Err(RuntimeError::NotRunning(id.clone())),
@@ -416,7 +417,7 @@ fn prepare(host: &Host, mut plan: Plan) -> Result<(), LaunchError> {
 /// Kills the first process, and with it everything in its pid namespace, and gives the shim time to note how it ended.
 async fn end(mut link: Link) -> io::Result<()> {
     let last_words = async {
-        if link.signal(Signal::SIGKILL as i32).await?.is_none() {
+        if link.signal(libc::SIGKILL).await?.is_none() {
             link.exited().await?;
         }
         Ok(())

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use divvy_proto::container::{Capability, DeviceAccess, Mount, Network, Rlimit, SecretFile};
 use divvy_proto::ids::VolumeId;
 use divvy_proto::task::ExitStatus;
-use divvy_proto::{Bytes, Cpus, Hostname, Invalid, Timestamp};
+use divvy_proto::{Bytes, Cpus, Hostname, Invalid, RangeSet, Timestamp};
 use serde::{Deserialize, Serialize};
 
 macro_rules! checked_text {
@@ -75,11 +77,11 @@ checked_text!(
     "1 to 200 characters without slashes, colons or spaces, and no dot in front"
 );
 checked_text!(
-    /// A user by the name that the host's user database has for it.
+    /// A user by the name that the host's user database has for it; in an image, by the name that the image's has, or by number.
     UserName,
     "user",
     32,
-    "the name of a user of this host"
+    "the name of a user"
 );
 
 /// Everything that makes a container.
@@ -109,6 +111,133 @@ pub struct ContainerSpec {
     /// Directories of the host that it sees beside its sandbox, and that outlive it.
     #[serde(default)]
     pub volumes: Vec<VolumeBind>,
+    /// Its root file system.
+    #[serde(default)]
+    pub root: Root,
+    /// The root file system cannot be written to. That of the host never can.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Its main group, by name or number, instead of the user's own.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Where the program starts, an absolute path in the container; the sandbox if absent.
+    #[serde(default)]
+    pub workdir: Option<PathBuf>,
+    /// What it is connected to.
+    #[serde(default)]
+    pub network: Network,
+    /// Ports of the host that lead to ports of it, where it has a network of its own.
+    #[serde(default)]
+    pub port_maps: Vec<PortMap>,
+    /// The container whose network and ipc namespaces it uses instead of its own. It has to run.
+    #[serde(default)]
+    pub joins: Option<ContainerId>,
+    /// What it sees beside its root and its volumes.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Files with secrets, on a file system in memory. The agent reads them when the container starts.
+    #[serde(default)]
+    pub secrets: Vec<SecretFile>,
+    /// Groups beside the user's own: names or numbers.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Beyond the default set of capabilities. They count for root only.
+    #[serde(default)]
+    pub add_capabilities: Vec<Capability>,
+    /// Out of the default set of capabilities.
+    #[serde(default)]
+    pub drop_capabilities: Vec<Capability>,
+    /// Limits of its processes.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+    /// Its root is nobody on the host.
+    #[serde(default)]
+    pub user_namespace: bool,
+    /// Devices beyond the harmless ones.
+    #[serde(default)]
+    pub devices: Vec<DeviceAccess>,
+    /// The size of `/dev/shm`; 64 MiB if absent.
+    #[serde(default)]
+    pub shm: Option<Bytes>,
+    /// Only these processors.
+    #[serde(default)]
+    pub cpuset: Option<RangeSet>,
+    /// Beyond this much memory it is slowed down (cgroup v2 only).
+    #[serde(default)]
+    pub memory_high: Option<Bytes>,
+    /// What it may write, to its sandbox and to its own layer of the root together.
+    #[serde(default)]
+    pub disk: Option<Bytes>,
+}
+
+impl ContainerSpec {
+    /// A container that uses the host's files and network and needs nothing else, for at most `limits` of memory and processes.
+    #[must_use]
+    pub fn plain(
+        id: ContainerId,
+        hostname: Hostname,
+        sandbox: PathBuf,
+        user: UserName,
+        limits: (Bytes, u32),
+    ) -> Self {
+        Self {
+            id,
+            hostname,
+            sandbox,
+            argv: Vec::new(),
+            env: BTreeMap::new(),
+            user,
+            cpus: Cpus::ZERO,
+            cpu_limit: None,
+            memory: limits.0,
+            pids: limits.1,
+            volumes: Vec::new(),
+            root: Root::Host,
+            read_only: false,
+            group: None,
+            workdir: None,
+            network: Network::Host,
+            port_maps: Vec::new(),
+            joins: None,
+            mounts: Vec::new(),
+            secrets: Vec::new(),
+            groups: Vec::new(),
+            add_capabilities: Vec::new(),
+            drop_capabilities: Vec::new(),
+            rlimits: Vec::new(),
+            user_namespace: false,
+            devices: Vec::new(),
+            shm: None,
+            cpuset: None,
+            memory_high: None,
+            disk: None,
+        }
+    }
+}
+
+/// Where a container's root file system comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// The host's, read-only.
+    #[default]
+    Host,
+    /// An image's layers under a private upper one.
+    Image {
+        /// Directories with unpacked layers, the lowest first. They are not written to, and stay as long as the container.
+        layers: Vec<PathBuf>,
+    },
+}
+
+/// Where a container with an image sees its sandbox; one that uses the host's files sees it at its own path.
+pub const SANDBOX: &str = "/mnt/sandbox";
+
+/// A port of the host that leads to one of the container, for TCP and UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMap {
+    /// On the host.
+    pub host: u16,
+    /// In the container.
+    pub container: u16,
 }
 
 /// A directory of the host at a place in the container.
@@ -126,10 +255,12 @@ pub struct VolumeBind {
 }
 
 /// A container whose program has been executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
     /// The first process as the host sees it; inside it is pid 1.
     pub pid: u32,
+    /// Its own addresses, where it has a network of its own.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The kernel killed processes of a container for memory.
@@ -153,12 +284,14 @@ pub struct Exited {
 }
 
 /// What can be found out about a container at any time, also by an agent that did not start it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
     /// Its first process runs.
     Running {
         /// As the host sees it.
         pid: u32,
+        /// Its own addresses, where it has a network of its own.
+        addresses: Vec<IpAddr>,
     },
     /// Its first process has ended.
     Exited(Exited),

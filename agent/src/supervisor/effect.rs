@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use divvy_proto::agent::AgentMessage;
+use divvy_proto::container::{ImageName, StopSignal};
 use divvy_proto::ids::{AgentId, VolumeId};
 use divvy_proto::task::{Artifact, HealthCheck};
 
@@ -37,7 +38,7 @@ pub enum Effect {
     },
     /// A task is over and acknowledged: remove its checkpoint. Its sandbox stays.
     Forget(ContainerId),
-    /// Make the sandbox and fetch the artifacts into it, then feed `Input::Prepared` or `Input::PrepareFailed`.
+    /// Make the sandbox, fetch the artifacts into it and the image, then feed `Input::Prepared` or `Input::PrepareFailed`.
     Prepare {
         /// For this container.
         container: ContainerId,
@@ -47,6 +48,8 @@ pub enum Effect {
         user: UserName,
         /// What to fetch.
         artifacts: Vec<Artifact>,
+        /// The image to have unpacked.
+        image: Option<ImageName>,
     },
     /// The sandbox is no longer needed: stop fetching. No answer is expected.
     CancelPrepare(ContainerId),
@@ -55,7 +58,12 @@ pub enum Effect {
     /// Wait for the container's first process, then feed `Input::Exited`.
     Watch(ContainerId),
     /// Ask the container's first process to end.
-    Terminate(ContainerId),
+    Terminate {
+        /// Of this container.
+        container: ContainerId,
+        /// By this signal.
+        signal: StopSignal,
+    },
     /// End all of the container and remove it, then feed `Input::Destroyed`. Repeated until it succeeds.
     Destroy(ContainerId),
     /// Have exactly these persistent volumes: make the directories that are missing, and remove, with all that is in them, those

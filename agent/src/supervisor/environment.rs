@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use divvy_proto::Invalid;
+use divvy_proto::container::{Network, StopSignal};
 use divvy_proto::ids::Hostname;
 use divvy_proto::reservation::VolumeMount;
-use divvy_proto::task::TaskInfo;
+use divvy_proto::task::{Command, TaskInfo, TaskPort};
+use divvy_proto::{Bytes, Invalid};
 
 use super::Turn;
 use super::input::{Config, TaskKey};
 use super::record::TaskRecord;
-use crate::container::{ContainerSpec, UserName, VolumeBind};
+use crate::container::{ContainerSpec, PortMap, Root, SANDBOX, UserName, VolumeBind};
+use crate::image::Image;
 
 /// What Debian gives to root; a task may set another.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,7 +31,7 @@ pub(super) fn sandbox(config: &Config, key: &TaskKey) -> PathBuf {
 /// # Errors
 /// Names the field that is not right.
 pub(super) fn check(info: &TaskInfo) -> Result<(), Invalid> {
-    if info.command.argv().iter().all(String::is_empty) {
+    if info.command != Command::Image && info.command.argv().iter().all(String::is_empty) {
         return Err(Invalid::missing("task.command", "a program to execute"));
     }
     if let Some(user) = &info.user {
@@ -46,32 +48,88 @@ pub(super) fn check(info: &TaskInfo) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// What asks a task to end.
+pub(super) fn stop_signal(info: &TaskInfo, image: Option<&Image>) -> StopSignal {
+    let own = info.container.as_ref().and_then(|container| container.stop_signal);
+    own.or_else(|| image.and_then(|image| image.config.stop_signal)).unwrap_or_default()
+}
+
 /// The container of a task.
-pub(super) fn container(turn: &Turn<'_>, record: &TaskRecord) -> ContainerSpec {
+pub(super) fn container(turn: &Turn<'_>, record: &TaskRecord, image: Option<Image>) -> ContainerSpec {
     let info = &record.info;
+    let own = info.container.as_deref().cloned().unwrap_or_default();
+    let (user, group) = user_and_group(turn, record, image.as_ref());
+    let hostname = hostname(info).unwrap_or_else(|| turn.config.agent.hostname.clone());
+    let limits = (info.resources.mem(), info.pids_limit.unwrap_or(turn.config.pids_limit));
+    let sandbox = sandbox(turn.config, &record.key());
     ContainerSpec {
-        id: record.container.clone(),
-        hostname: hostname(info).unwrap_or_else(|| turn.config.agent.hostname.clone()),
-        sandbox: sandbox(turn.config, &record.key()),
-        argv: info.command.argv(),
-        env: environment(turn, record),
-        user: user(turn, record),
+        argv: argv(info, image.as_ref()),
+        env: environment(turn, record, image.as_ref()),
+        group,
+        workdir: own.workdir.or_else(|| image.as_ref()?.config.workdir.clone()).map(PathBuf::from),
         cpus: info.resources.cpus(),
         cpu_limit: info.cpu_limit,
-        memory: info.resources.mem(),
-        pids: info.pids_limit.unwrap_or(turn.config.pids_limit),
-        volumes: info.volumes.iter().map(|mount| volume(turn.config, &record.key(), mount)).collect(),
+        volumes: info.volumes.iter().map(|mount| volume(turn.config, record, mount)).collect(),
+        port_maps: port_maps(info, &own.network),
+        network: own.network,
+        root: image.map_or(Root::Host, |image| Root::Image { layers: image.layers }),
+        read_only: own.read_only,
+        mounts: own.mounts,
+        secrets: own.secrets,
+        groups: own.groups,
+        add_capabilities: own.add_capabilities,
+        drop_capabilities: own.drop_capabilities,
+        rlimits: own.rlimits,
+        user_namespace: own.user_namespace,
+        devices: own.devices,
+        shm: own.shm,
+        cpuset: own.cpuset,
+        memory_high: own.memory_high,
+        disk: Some(info.resources.disk()).filter(|disk| *disk > Bytes::ZERO),
+        ..ContainerSpec::plain(record.container.clone(), hostname, sandbox, user, limits)
     }
 }
 
-/// A volume at its place: below the sandbox unless its path is absolute.
-fn volume(config: &Config, key: &TaskKey, mount: &VolumeMount) -> VolumeBind {
+/// A task's command, or its image's: the task's arguments take the place of the image's.
+fn argv(info: &TaskInfo, image: Option<&Image>) -> Vec<String> {
+    let (Command::Image, Some(image)) = (&info.command, image) else { return info.command.argv() };
+    let args = info.container.as_ref().map(|container| container.args.clone()).unwrap_or_default();
+    let args = if args.is_empty() { image.config.cmd.clone() } else { args };
+    image.config.entrypoint.iter().cloned().chain(args).collect()
+}
+
+/// Where its ports of the host lead to.
+fn port_maps(info: &TaskInfo, network: &Network) -> Vec<PortMap> {
+    let map =
+        |port: &TaskPort| PortMap { host: port.number, container: port.container.unwrap_or(port.number) };
+    if network.is_own() { info.ports.iter().map(map).collect() } else { Vec::new() }
+}
+
+/// Whom it runs as, and in which main group: what the task says, what its image says, or the default, which is root in an image
+/// (as Docker has it).
+fn user_and_group(turn: &Turn<'_>, record: &TaskRecord, image: Option<&Image>) -> (UserName, Option<String>) {
+    let Some(image) = image.filter(|_| record.info.user.is_none()) else { return (user(turn, record), None) };
+    let text = image.config.user.as_deref().unwrap_or_default();
+    let (user, group) =
+        text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group.to_owned())));
+    let user = UserName::new(user).or_else(|_| UserName::new("root"));
+    (user.unwrap_or_else(|_| turn.config.default_user.clone()), group)
+}
+
+/// A volume at its place: below the sandbox, as the container sees it, unless its path is absolute.
+fn volume(config: &Config, record: &TaskRecord, mount: &VolumeMount) -> VolumeBind {
     VolumeBind {
         id: mount.id.clone(),
         source: config.volumes.join(mount.id.as_str()),
-        target: sandbox(config, key).join(&mount.path),
+        target: seen_sandbox(config, record).join(&mount.path),
         read_only: mount.read_only,
     }
+}
+
+/// Where the container sees its sandbox.
+fn seen_sandbox(config: &Config, record: &TaskRecord) -> PathBuf {
+    let has_image = record.info.container.as_ref().is_some_and(|container| container.image.is_some());
+    if has_image { PathBuf::from(SANDBOX) } else { sandbox(config, &record.key()) }
 }
 
 /// What a container's own `/proc`, `/dev` and `/sys` are, no volume replaces.
@@ -94,21 +152,24 @@ pub(super) fn user(turn: &Turn<'_>, record: &TaskRecord) -> UserName {
     own.unwrap_or_else(|| turn.config.default_user.clone())
 }
 
-/// The task's own variables win over the agent's, but not over what tells a task who it is.
-fn environment(turn: &Turn<'_>, record: &TaskRecord) -> BTreeMap<String, String> {
+/// The task's own variables win over its image's, and these over the agent's, but none over what tells a task who it is.
+fn environment(turn: &Turn<'_>, record: &TaskRecord, image: Option<&Image>) -> BTreeMap<String, String> {
     let info = &record.info;
-    let sandbox = sandbox(turn.config, &record.key()).display().to_string();
+    let sandbox = seen_sandbox(turn.config, record).display().to_string();
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
-        ("HOME".to_owned(), sandbox.clone()),
         ("HOST".to_owned(), turn.config.agent.address.clone()),
     ]);
+    if image.is_none() {
+        env.insert("HOME".to_owned(), sandbox.clone());
+    }
     for (index, number) in port_numbers(info).into_iter().enumerate() {
         env.insert(format!("PORT{index}"), number.to_string());
     }
     for port in info.ports.iter().filter(|port| !port.name.is_empty()) {
-        env.insert(format!("PORT_{}", variable_name(&port.name)), port.number.to_string());
+        env.insert(format!("PORT_{}", variable_name(&port.name)), inner(info, port).to_string());
     }
+    env.extend(image.into_iter().flat_map(|image| image.config.env.clone()));
     env.extend(info.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.insert("DIVVY_TASK_ID".to_owned(), info.id.to_string());
     env.insert("DIVVY_FRAMEWORK_ID".to_owned(), record.framework_id.to_string());
@@ -117,11 +178,17 @@ fn environment(turn: &Turn<'_>, record: &TaskRecord) -> BTreeMap<String, String>
     env
 }
 
+/// The number on which the task is to listen.
+fn inner(info: &TaskInfo, port: &TaskPort) -> u16 {
+    let is_own = info.container.as_ref().is_some_and(|container| container.network.is_own());
+    port.container.filter(|_| is_own).unwrap_or(port.number)
+}
+
 /// A task's ports in its own order, or, where it names none, all that it is charged with.
 fn port_numbers(info: &TaskInfo) -> Vec<u32> {
     match info.ports.is_empty() {
         true => info.resources.ports().iter().collect(),
-        false => info.ports.iter().map(|port| u32::from(port.number)).collect(),
+        false => info.ports.iter().map(|port| u32::from(inner(info, port))).collect(),
     }
 }
 

@@ -76,6 +76,9 @@ impl Health {
 /// A check as people know it.
 fn name(spec: &HealthCheck) -> String {
     match &spec.probe {
+        Probe::Https { port, path } => format!("the https check of port {port}, path {path},"),
+        Probe::Grpc { port, service } if service.is_empty() => format!("the grpc check of port {port}"),
+        Probe::Grpc { port, service } => format!("the grpc check of port {port}, service {service},"),
         Probe::Http { port, path } => format!("the http check of port {port}, path {path},"),
         Probe::Tcp { port } => format!("the tcp check of port {port}"),
         Probe::Command(command) => format!("the check `{}`", command.argv().join(" ")),

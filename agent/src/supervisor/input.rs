@@ -1,6 +1,7 @@
 //! All that can happen to the supervisor, and what it is told of its machine.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use divvy_proto::time::Timestamp;
 
 use super::record::{AgentRecord, TaskRecord};
 use crate::container::{ContainerId, ContainerState, Exited, UserName};
+use crate::image::Image;
 
 /// What the operator sets and the machine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,13 +79,18 @@ pub enum Input {
     },
     /// A checkpoint is on disk.
     Checkpointed(Token),
-    /// The sandbox is there and all artifacts are in it.
-    Prepared(ContainerId),
+    /// The sandbox is there and all artifacts are in it, and so is the image.
+    Prepared {
+        /// For this container.
+        container: ContainerId,
+        /// What the task's image is here, if it has one.
+        image: Option<Image>,
+    },
     /// There is no sandbox, or an artifact is missing.
     PrepareFailed {
         /// For this container.
         container: ContainerId,
-        /// `FetchFailed` or `LaunchFailed`.
+        /// `FetchFailed`, `ImageFailed` or `LaunchFailed`.
         reason: Reason,
         /// What stood in the way, for people.
         message: String,
@@ -94,6 +101,8 @@ pub enum Input {
         container: ContainerId,
         /// Its first process as the host sees it.
         pid: u32,
+        /// Its own addresses, where it has a network of its own.
+        addresses: Vec<IpAddr>,
     },
     /// There is no container, and nothing of it is left.
     LaunchFailed {

@@ -128,16 +128,16 @@ impl Supervisor {
             Input::Disconnected(link) => self.disconnected(link),
             Input::Master { link, message } => self.hear(now, link, message, effects),
             Input::Checkpointed(token) => self.checkpointed(now, token, effects),
-            Input::Prepared(container) => {
-                self.on_container(now, &container, effects, Task::prepared);
+            Input::Prepared { container, image } => {
+                self.on_container(now, &container, effects, |task, turn| task.prepared(turn, image));
             }
             Input::PrepareFailed { container, reason, message } => {
                 self.on_container(now, &container, effects, |task, turn| {
                     task.not_started(turn, reason, message)
                 });
             }
-            Input::Launched { container, pid } => {
-                self.on_container(now, &container, effects, |task, turn| task.launched(turn, pid));
+            Input::Launched { container, pid, addresses } => {
+                self.on_container(now, &container, effects, |task, turn| task.launched(turn, pid, addresses));
             }
             Input::LaunchFailed { container, message } => {
                 let reason = Reason::LaunchFailed;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use divvy_proto::container::StopSignal;
 use divvy_proto::ids::{AgentId, FrameworkId};
 use divvy_proto::reservation::Allocation;
 use divvy_proto::task::{TaskInfo, TaskStatus};
@@ -38,6 +39,9 @@ pub struct TaskRecord {
     pub running_since: Option<Timestamp>,
     /// Why it is to end, if it is.
     pub kill: Option<Kill>,
+    /// What asks its container to end.
+    #[serde(default)]
+    pub stop_signal: StopSignal,
     /// The latest that was said of it.
     pub latest: TaskStatus,
     /// What was said of it and not yet acknowledged, in order. Only the first is ever in flight.

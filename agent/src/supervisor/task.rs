@@ -1,8 +1,10 @@
 //! One task from its launch until it is forgotten: which step it is at, and what each event makes of it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use divvy_proto::agent::AgentMessage;
+use divvy_proto::container::StopSignal;
 use divvy_proto::ids::{FrameworkId, UpdateId};
 use divvy_proto::reservation::Allocation;
 use divvy_proto::task::{
@@ -16,6 +18,7 @@ use super::outcome::{self, Outcome};
 use super::record::{Kill, KillCause, TaskRecord};
 use super::{Effect, Record, Turn, environment};
 use crate::container::{ContainerId, ContainerState, Exited};
+use crate::image::Image;
 
 /// What SIGKILL is called in an exit status.
 const SIGKILL: i32 = 9;
@@ -92,6 +95,7 @@ impl TaskRecord {
             boot_id: turn.config.boot_id.clone(),
             running_since: None,
             kill: None,
+            stop_signal: StopSignal::TERM,
             latest,
             unacknowledged: std::collections::VecDeque::new(),
         }
@@ -149,9 +153,9 @@ impl Task {
 
     fn found(&mut self, turn: &mut Turn<'_>, state: ContainerState) {
         match state {
-            ContainerState::Running { pid } if self.record.running_since.is_none() => {
+            ContainerState::Running { pid, addresses } if self.record.running_since.is_none() => {
                 self.phase = Phase::Launching;
-                self.launched(turn, pid);
+                self.launched(turn, pid, addresses);
             }
             ContainerState::Running { .. } => {
                 turn.effects.push(Effect::Watch(self.record.container.clone()));
@@ -246,10 +250,12 @@ impl Task {
 
 /// What its container does.
 impl Task {
-    pub(super) fn prepared(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn prepared(&mut self, turn: &mut Turn<'_>, image: Option<Image>) {
         if self.phase == Phase::Preparing {
             self.phase = Phase::Launching;
-            turn.effects.push(Effect::Launch(environment::container(turn, &self.record)));
+            self.record.latest.container.image = image.as_ref().map(|image| image.digest.clone());
+            self.record.stop_signal = environment::stop_signal(&self.record.info, image.as_ref());
+            turn.effects.push(Effect::Launch(environment::container(turn, &self.record, image)));
         }
     }
 
@@ -262,11 +268,12 @@ impl Task {
         }
     }
 
-    pub(super) fn launched(&mut self, turn: &mut Turn<'_>, pid: u32) {
+    pub(super) fn launched(&mut self, turn: &mut Turn<'_>, pid: u32, addresses: Vec<IpAddr>) {
         if self.phase != Phase::Launching {
             return;
         }
         self.record.latest.container.pid = Some(pid);
+        self.record.latest.container.addresses = addresses;
         if self.record.kill.is_some() {
             self.end_unstarted(turn);
             return;
@@ -497,12 +504,13 @@ impl Task {
                 self.phase = Phase::Preparing;
                 let artifacts = self.record.info.artifacts.clone();
                 let (task, user) = (self.record.key(), environment::user(turn, &self.record));
-                turn.effects.push(Effect::Prepare { container, task, user, artifacts });
+                let image = self.record.info.container.as_ref().and_then(|container| container.image.clone());
+                turn.effects.push(Effect::Prepare { container, task, user, artifacts, image });
             }
             Phase::Running => {
                 if let (Some(kill), None) = (&self.record.kill, self.kill_at) {
                     self.kill_at = Some(turn.now + kill.grace);
-                    turn.effects.push(Effect::Terminate(container));
+                    turn.effects.push(Effect::Terminate { container, signal: self.record.stop_signal });
                 }
             }
             Phase::Ended => {

@@ -70,6 +70,7 @@ pub(super) fn task(id: &str) -> TaskInfo {
         labels: [].into(),
         priority: 0,
         volumes: Vec::new(),
+        container: None,
     }
 }
 
@@ -139,9 +140,9 @@ impl Bench {
         let mut bench = Self::new();
         bench.hear(launch(info));
         bench.written();
-        bench.feed(Input::Prepared(container(1)));
+        bench.feed(Input::Prepared { container: container(1), image: None });
         bench.hear(acknowledge("t", "i-1"));
-        bench.feed(Input::Launched { container: container(1), pid: 77 });
+        bench.feed(Input::Launched { container: container(1), pid: 77, addresses: Vec::new() });
         bench.written();
         bench.hear(acknowledge("t", "i-2"));
         bench
@@ -230,13 +231,13 @@ fn show(effect: &Effect) -> String {
             format!("write {} {} {states:?}", task.info.id, task.latest.state)
         }
         Effect::Forget(container) => format!("forget {container}"),
-        Effect::Prepare { container, task, user, artifacts } => {
+        Effect::Prepare { container, task, user, artifacts, .. } => {
             format!("prepare {container} for {} as {user} with {} artifacts", task.task_id, artifacts.len())
         }
         Effect::CancelPrepare(container) => format!("cancel {container}"),
         Effect::Launch(spec) => format!("start {} {:?} in {}", spec.id, spec.argv, spec.sandbox.display()),
         Effect::Watch(container) => format!("watch {container}"),
-        Effect::Terminate(container) => format!("terminate {container}"),
+        Effect::Terminate { container, .. } => format!("terminate {container}"),
         Effect::Destroy(container) => format!("destroy {container}"),
         Effect::Volumes(volumes) => format!("volumes {volumes:?}"),
         Effect::SetVolumesAside(agent) => format!("set volumes of {agent} aside"),

@@ -371,5 +371,6 @@ pub(crate) fn shell(id: &str, line: &str) -> TaskInfo {
         labels: [].into(),
         priority: 0,
         volumes: Vec::new(),
+        container: None,
     }
 }

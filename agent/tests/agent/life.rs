@@ -187,7 +187,7 @@ fn http_and_tcp_checks_reach_the_task(world: &mut World) {
     let path = "/health".to_owned();
     world.run(TaskInfo {
         resources: format!("cpus=0.1;mem=64MiB;ports=[{number}]").parse().unwrap(),
-        ports: vec![TaskPort { name: "http".to_owned(), number }],
+        ports: vec![TaskPort { name: "http".to_owned(), number, container: None }],
         health: vec![check(Probe::Http { port: number, path }), check(Probe::Tcp { port: number })],
         ..shell("t", SERVER)
     });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use divvy_agent::container::{
     ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, LaunchError, Runtime, RuntimeConfig,
-    RuntimeError, Signal, UserName,
+    RuntimeError, StopSignal, UserName,
 };
 use divvy_proto::api::Usage;
 use divvy_proto::task::ExitStatus;
@@ -89,18 +89,14 @@ impl Agent {
         let sandbox = self.work.path().join("sandboxes").join(id);
         fs::create_dir_all(&sandbox).expect("a sandbox");
         let env = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("MARK", self.mark()), ("SECRET", "hunter2")];
+        let id = ContainerId::new(id).expect("an id");
+        let hostname = Hostname::new(id.as_str().get(..63).unwrap_or(id.as_str())).expect("a name");
+        let user = UserName::new("nobody").expect("a user");
         ContainerSpec {
-            id: ContainerId::new(id).expect("an id"),
-            hostname: Hostname::new(id.get(..63).unwrap_or(id)).expect("a name"),
-            sandbox,
             argv: argv.iter().map(|text| (*text).to_owned()).collect(),
             env: BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value.to_owned()))),
-            user: UserName::new("nobody").expect("a user"),
             cpus: "0.1".parse::<Cpus>().expect("cpus"),
-            cpu_limit: None,
-            memory: Bytes::mib(64),
-            pids: 64,
-            volumes: Vec::new(),
+            ..ContainerSpec::plain(id, hostname, sandbox, user, (Bytes::mib(64), 64))
         }
     }
 
@@ -144,7 +140,8 @@ impl Agent {
         self.block_on("state", self.runtime().1.state(&spec.id)).expect("a state")
     }
 
-    pub(crate) fn signal(&self, spec: &ContainerSpec, signal: Signal) {
+    pub(crate) fn signal(&self, spec: &ContainerSpec, signal: &str) {
+        let signal = signal.parse::<StopSignal>().expect("a signal");
         self.block_on("signal", self.runtime().1.signal(&spec.id, signal)).expect("a signal");
     }
 

@@ -113,7 +113,7 @@ fn twice(agent: &mut Agent) {
     let pid = agent.launch(&spec);
     let again = agent.try_launch(&spec);
     assert_eq!(again, Err(LaunchError::Exists(ContainerId::new("web").expect("an id"))));
-    assert_eq!(agent.state(&spec), ContainerState::Running { pid });
+    assert_eq!(agent.state(&spec), ContainerState::Running { pid, addresses: Vec::new() });
 }
 
 fn exec(agent: &mut Agent) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use divvy_agent::container::{ContainerState, Exited, Signal};
+use divvy_agent::container::{ContainerState, Exited};
 use divvy_proto::task::ExitStatus;
 
 use crate::harness::{Agent, alive, eventually};
@@ -22,8 +22,11 @@ fn running(agent: &mut Agent) {
     let spec = agent.spec("web", &["sleep", "1000"]);
     let pid = agent.launch(&spec);
     agent.restart(|_| assert!(alive(pid)));
-    assert_eq!((agent.state(&spec), agent.list()), (ContainerState::Running { pid }, vec!["web".to_owned()]));
-    agent.signal(&spec, Signal::SIGTERM);
+    assert_eq!(
+        (agent.state(&spec), agent.list()),
+        (ContainerState::Running { pid, addresses: Vec::new() }, vec!["web".to_owned()])
+    );
+    agent.signal(&spec, "SIGTERM");
     assert_eq!(agent.wait(&spec).status, Some(ExitStatus::Signal(15)));
 }
 

@@ -1,6 +1,6 @@
 //! Telling a container to end, and making it.
 
-use divvy_agent::container::{ContainerState, Exited, Signal};
+use divvy_agent::container::{ContainerState, Exited};
 use divvy_proto::task::ExitStatus;
 
 use crate::harness::{Agent, alive, eventually};
@@ -23,7 +23,7 @@ pub(crate) fn tests() -> crate::Tests {
 fn default_action(agent: &mut Agent) {
     let spec = agent.spec("web", &["sleep", "1000"]);
     agent.launch(&spec);
-    agent.signal(&spec, Signal::SIGTERM);
+    agent.signal(&spec, "SIGTERM");
     let Exited { status, oom, .. } = agent.wait(&spec);
     assert_eq!((status, oom), (Some(ExitStatus::Signal(15)), None));
 }
@@ -31,15 +31,15 @@ fn default_action(agent: &mut Agent) {
 fn other_signal(agent: &mut Agent) {
     let spec = agent.spec("web", &["sleep", "1000"]);
     agent.launch(&spec);
-    agent.signal(&spec, Signal::SIGWINCH);
-    agent.signal(&spec, Signal::SIGUSR1);
+    agent.signal(&spec, "SIGWINCH");
+    agent.signal(&spec, "SIGUSR1");
     assert_eq!(agent.wait(&spec).status, Some(ExitStatus::Signal(10)));
 }
 
 fn handler(agent: &mut Agent) {
     let spec = agent.shell("trap 'echo bye; exit 3' TERM; touch ready; sleep 1000 & wait");
     agent.launch_until_ready(&spec);
-    agent.signal(&spec, Signal::SIGTERM);
+    agent.signal(&spec, "SIGTERM");
     assert_eq!(agent.wait(&spec).status, Some(ExitStatus::Code(3)));
     assert_eq!(std::fs::read_to_string(spec.sandbox.join("stdout")).expect("a log"), "bye\n");
 }
@@ -47,17 +47,17 @@ fn handler(agent: &mut Agent) {
 fn ignored(agent: &mut Agent) {
     let spec = agent.shell("trap '' TERM; trap 'touch usr1' USR1; touch ready; while :; do sleep 0.01; done");
     let pid = agent.launch_until_ready(&spec);
-    agent.signal(&spec, Signal::SIGTERM);
-    agent.signal(&spec, Signal::SIGUSR1);
+    agent.signal(&spec, "SIGTERM");
+    agent.signal(&spec, "SIGUSR1");
     eventually("the later signal arrives", || spec.sandbox.join("usr1").exists());
-    assert_eq!(agent.state(&spec), ContainerState::Running { pid });
+    assert_eq!(agent.state(&spec), ContainerState::Running { pid, addresses: Vec::new() });
 }
 
 fn late(agent: &mut Agent) {
     let spec = agent.shell("exit 5");
     agent.launch(&spec);
     agent.wait(&spec);
-    agent.signal(&spec, Signal::SIGTERM);
+    agent.signal(&spec, "SIGTERM");
     assert_eq!(agent.wait(&spec).status, Some(ExitStatus::Code(5)));
 }
 

@@ -357,6 +357,7 @@ pub(crate) fn task(id: &str) -> TaskInfo {
         labels: BTreeMap::new(),
         priority: 0,
         volumes: Vec::new(),
+        container: None,
     }
 }
 

@@ -78,3 +78,11 @@ pub const GANG_HOLD: Duration = Duration::from_secs(3600);
 pub const REFUSE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The last millisecond that RFC 3339 can name: 9999-12-31T23:59:59.999Z.
 pub const TIME_MS: u64 = 253_402_300_799_999;
+/// Most mounts, secrets or devices of a container.
+pub const MOUNTS: usize = 100;
+/// Most groups beside a user's own (Linux takes 65,536).
+pub const GROUPS: usize = 1_000;
+/// Most limits of a container's processes: one of each kind.
+pub const RLIMITS: usize = 16;
+/// Most addresses of a container.
+pub const ADDRESSES: usize = 100;

@@ -9,6 +9,7 @@
 
 mod agent;
 mod call;
+mod container;
 mod demand;
 mod event;
 mod field;

@@ -63,11 +63,11 @@ pub(super) fn to_amounts(field: &str, wire: BTreeMap<String, i64>) -> Result<Amo
     wire.into_iter().try_fold(Amounts::new(), with).map_err(|e| e.within(field))
 }
 
-fn from_ranges(ranges: &RangeSet) -> Vec<pb::Range> {
+pub(super) fn from_ranges(ranges: &RangeSet) -> Vec<pb::Range> {
     ranges.ranges().map(|(first, last)| pb::Range { first, last }).collect()
 }
 
-fn to_ranges(field: &str, wire: Vec<pb::Range>) -> Result<RangeSet, Invalid> {
+pub(super) fn to_ranges(field: &str, wire: Vec<pb::Range>) -> Result<RangeSet, Invalid> {
     field::at_most(field, wire.len(), MAX_RANGES)?;
     let ranges = wire.iter().enumerate().map(|(i, range)| match range.first <= range.last {
         true => Ok((range.first, range.last)),

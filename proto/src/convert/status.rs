@@ -1,5 +1,7 @@
 //! What is said of a task.
 
+use std::net::IpAddr;
+
 use super::field::{self, same_names};
 use super::limits;
 use crate::error::Invalid;
@@ -51,7 +53,10 @@ same_names!(
         Preempted,
         AgentDrained,
         Revoked,
-        GangBroken
+        GangBroken,
+        ImageFailed,
+        DiskLimit,
+        GroupEnded
     ]
 );
 
@@ -108,6 +113,9 @@ impl From<ContainerStatus> for pb::ContainerStatus {
             memory_limit_bytes: status.memory_limit.map(Bytes::bytes),
             memory_peak_bytes: status.memory_peak.map(Bytes::bytes),
             sandbox: status.sandbox,
+            addresses: status.addresses.iter().map(ToString::to_string).collect(),
+            disk_limit_bytes: status.disk_limit.map(Bytes::bytes),
+            image: status.image.map(Into::into),
         }
     }
 }
@@ -126,8 +134,19 @@ impl TryFrom<pb::ContainerStatus> for ContainerStatus {
             memory_limit: size("memory_limit", wire.memory_limit_bytes)?,
             memory_peak: size("memory_peak", wire.memory_peak_bytes)?,
             sandbox: field::text_opt("sandbox", wire.sandbox, limits::URL)?,
+            addresses: addresses(&wire.addresses)?,
+            disk_limit: size("disk_limit", wire.disk_limit_bytes)?,
+            image: field::parsed_opt("image", wire.image.as_ref())?,
         })
     }
+}
+
+fn addresses(wire: &[String]) -> Result<Vec<IpAddr>, Invalid> {
+    field::at_most("addresses", wire.len(), limits::ADDRESSES)?;
+    let parse = |(i, text): (usize, &String)| {
+        text.parse().map_err(|_| Invalid::new(format!("addresses[{i}]"), text, "an IP address"))
+    };
+    wire.iter().enumerate().map(parse).collect()
 }
 
 fn size(field: &str, bytes: Option<i64>) -> Result<Option<Bytes>, Invalid> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{field, limits};
+use crate::container::ContainerInfo;
 use crate::error::Invalid;
 use crate::pb;
 use crate::quantity::Cpus;
@@ -29,6 +30,7 @@ impl From<TaskInfo> for pb::TaskInfo {
             labels: task.labels,
             priority: task.priority,
             volumes: field::to_list(task.volumes),
+            container: task.container.map(|container| (*container).into()),
         }
     }
 }
@@ -40,6 +42,9 @@ impl TryFrom<pb::TaskInfo> for TaskInfo {
         let ports = field::list("ports", wire.ports, limits::TASK_PORTS)?;
         check_ports(&ports, &resources)?;
         let command = field::message("command", wire.command)?;
+        let container: Option<ContainerInfo> =
+            wire.container.map(|container| field::inner("container", container)).transpose()?;
+        check_image(&command, container.as_ref())?;
         let env = environment(wire.env)?;
         check_size(&command, &env)?;
         Ok(Self {
@@ -58,7 +63,23 @@ impl TryFrom<pb::TaskInfo> for TaskInfo {
             labels: field::labels(wire.labels)?,
             priority: wire.priority,
             volumes: volumes(wire.volumes)?,
+            container: container.map(Box::new),
         })
+    }
+}
+
+/// Only an image has a command of its own, and only that takes arguments.
+fn check_image(command: &Command, container: Option<&ContainerInfo>) -> Result<(), Invalid> {
+    let has_image = container.is_some_and(|container| container.image.is_some());
+    let args = container.map(|container| container.args.as_slice()).unwrap_or_default();
+    match command {
+        Command::Image if !has_image => {
+            Err(Invalid::missing("command", "what to execute: there is no image"))
+        }
+        Command::Shell(_) | Command::Exec(_) if !args.is_empty() => {
+            Err(Invalid::new("container.args", args.join(" "), "none beside a command"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -120,6 +141,7 @@ fn check_size(command: &Command, env: &BTreeMap<String, String>) -> Result<(), I
     let command: usize = match command {
         Command::Shell(line) => line.len(),
         Command::Exec(argv) => argv.iter().map(|argument| argument.len() + 1).sum(),
+        Command::Image => 0,
     };
     let env: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
     match command + env > limits::COMMAND_AND_ENV {
@@ -138,6 +160,7 @@ impl From<Command> for pb::Command {
         let command = match command {
             Command::Shell(line) => Wire::Shell(line),
             Command::Exec(argv) => Wire::Exec(pb::Exec { argv }),
+            Command::Image => Wire::Image(pb::ImageCommand {}),
         };
         Self { command: Some(command) }
     }
@@ -152,6 +175,7 @@ impl TryFrom<pb::Command> for Command {
                 Err(Invalid::new("shell", line, "a line for /bin/sh without zero bytes"))
             }
             Wire::Shell(line) => Ok(Self::Shell(line)),
+            Wire::Image(pb::ImageCommand {}) => Ok(Self::Image),
             Wire::Exec(exec) => {
                 field::at_most("exec", exec.argv.len(), limits::ARGUMENTS)?;
                 if exec.argv.first().is_none_or(String::is_empty) {
@@ -168,7 +192,7 @@ impl TryFrom<pb::Command> for Command {
 
 impl From<TaskPort> for pb::TaskPort {
     fn from(port: TaskPort) -> Self {
-        Self { name: port.name, number: port.number.into() }
+        Self { name: port.name, number: port.number.into(), container: port.container.map(Into::into) }
     }
 }
 
@@ -178,6 +202,7 @@ impl TryFrom<pb::TaskPort> for TaskPort {
         Ok(Self {
             name: field::filled("name", wire.name, limits::NAME)?,
             number: field::port("number", wire.number)?,
+            container: wire.container.map(|number| field::port("container", number)).transpose()?,
         })
     }
 }
@@ -230,6 +255,8 @@ impl From<HealthCheck> for pb::HealthCheck {
         use pb::health_check::Probe as Wire;
         let probe = match check.probe {
             Probe::Http { port, path } => Wire::Http(pb::HttpProbe { port: port.into(), path }),
+            Probe::Https { port, path } => Wire::Https(pb::HttpProbe { port: port.into(), path }),
+            Probe::Grpc { port, service } => Wire::Grpc(pb::GrpcProbe { port: port.into(), service }),
             Probe::Tcp { port } => Wire::Tcp(pb::TcpProbe { port: port.into() }),
             Probe::Command(command) => Wire::Command(command.into()),
         };
@@ -264,21 +291,33 @@ impl TryFrom<pb::health_check::Probe> for Probe {
     fn try_from(wire: pb::health_check::Probe) -> Result<Self, Invalid> {
         use pb::health_check::Probe as Wire;
         Ok(match wire {
-            Wire::Http(http) => {
-                Self::Http { port: field::port("http.port", http.port)?, path: probe_path(http.path)? }
-            }
+            Wire::Http(http) => Self::Http {
+                port: field::port("http.port", http.port)?,
+                path: probe_path("http.path", http.path)?,
+            },
+            Wire::Https(http) => Self::Https {
+                port: field::port("https.port", http.port)?,
+                path: probe_path("https.path", http.path)?,
+            },
+            Wire::Grpc(grpc) => Self::Grpc {
+                port: field::port("grpc.port", grpc.port)?,
+                service: field::text("grpc.service", grpc.service, limits::NAME)?,
+            },
             Wire::Tcp(tcp) => Self::Tcp { port: field::port("tcp.port", tcp.port)? },
-            Wire::Command(command) => Self::Command(field::inner("command", command)?),
+            Wire::Command(command) => match field::inner("command", command)? {
+                Command::Image => return Err(Invalid::missing("command", "a command of its own")),
+                command => Self::Command(command),
+            },
         })
     }
 }
 
 /// Goes into a request line as it is, so it may not end that line.
-fn probe_path(path: String) -> Result<String, Invalid> {
+fn probe_path(name: &str, path: String) -> Result<String, Invalid> {
     let fine = path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || c.is_control());
     match fine {
-        true => field::text("http.path", path, limits::URL),
-        false => Err(Invalid::new("http.path", path, "a path that starts with a slash, without spaces")),
+        true => field::text(name, path, limits::URL),
+        false => Err(Invalid::new(name, path, "a path that starts with a slash, without spaces")),
     }
 }
 

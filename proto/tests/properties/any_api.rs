@@ -89,7 +89,7 @@ pub(crate) fn framework() -> BoxedStrategy<Framework> {
 }
 
 pub(crate) fn task() -> BoxedStrategy<Task> {
-    let port = (name(), 1..=u16::MAX).prop_map(|(name, number)| TaskPort { name, number });
+    let port = (name(), 1..=u16::MAX).prop_map(|(name, number)| TaskPort { name, number, container: None });
     let names = (id(), name(), name(), id(), id(), id());
     let times = (of(time()), time());
     let what = (any::<Option<bool>>(), vec(port, 0..3), resources(), any::<Option<u32>>());

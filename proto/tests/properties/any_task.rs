@@ -9,6 +9,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::any::{duration, id, labels, name, resources, some_time, text, time};
+use crate::any_container::{container_info, digest};
 use crate::any_owned::{allocation, bytes, mounts};
 
 /// By number, as prost has them.
@@ -17,19 +18,23 @@ pub(crate) fn state() -> impl Strategy<Value = TaskState> {
 }
 
 pub(crate) fn reason() -> impl Strategy<Value = Reason> {
-    (1..=22_i32).prop_map(|number| divvy_proto::pb::Reason::try_from(number).unwrap().try_into().unwrap())
+    (1..=25_i32).prop_map(|number| divvy_proto::pb::Reason::try_from(number).unwrap().try_into().unwrap())
 }
 
 fn container() -> impl Strategy<Value = ContainerStatus> {
     let exit =
         prop_oneof![any::<i32>().prop_map(ExitStatus::Code), any::<i32>().prop_map(ExitStatus::Signal)];
-    (of(any::<u32>()), of(exit), of(bytes()), of(bytes()), of(name())).prop_map(
-        |(pid, exit, memory_limit, memory_peak, sandbox)| ContainerStatus {
+    let disk = (vec(any::<std::net::IpAddr>(), 0..3), of(bytes()), of(digest()));
+    (of(any::<u32>()), of(exit), of(bytes()), of(bytes()), of(name()), disk).prop_map(
+        |(pid, exit, memory_limit, memory_peak, sandbox, (addresses, disk_limit, image))| ContainerStatus {
             pid,
             exit,
             memory_limit,
             memory_peak,
             sandbox,
+            addresses,
+            disk_limit,
+            image,
         },
     )
 }
@@ -80,6 +85,8 @@ fn health() -> impl Strategy<Value = HealthCheck> {
     let probe = prop_oneof![
         (1..=u16::MAX, "/[a-z?=&]{0,8}").prop_map(|(port, path)| Probe::Http { port, path }),
         (1..=u16::MAX).prop_map(|port| Probe::Tcp { port }),
+        (1..=u16::MAX, "/[a-z?=&]{0,8}").prop_map(|(port, path)| Probe::Https { port, path }),
+        (1..=u16::MAX, "[a-z.]{0,8}").prop_map(|(port, service)| Probe::Grpc { port, service }),
         command().prop_map(Probe::Command),
     ];
     (probe, some_time(), some_time(), duration(), 1..=u32::MAX).prop_map(
@@ -96,7 +103,7 @@ fn health() -> impl Strategy<Value = HealthCheck> {
 pub(crate) fn task_info() -> impl Strategy<Value = TaskInfo> {
     let named_ports = btree_map("[a-z]{1,4}", 1..=u16::MAX, 0..4).prop_map(|named| {
         let mut seen = std::collections::BTreeSet::new();
-        let ports = named.into_iter().map(|(name, number)| TaskPort { name, number });
+        let ports = named.into_iter().map(|(name, number)| TaskPort { name, number, container: Some(8080) });
         ports.filter(|port| seen.insert(port.number)).collect::<Vec<_>>()
     });
     let env = btree_map("[A-Z_]{1,6}", "[^\0]{0,9}", 0..4);
@@ -111,10 +118,10 @@ pub(crate) fn task_info() -> impl Strategy<Value = TaskInfo> {
         named_ports,
         env,
         caps,
-        (of(name()), files, of(duration()), labels(), any::<i32>(), mounts()),
+        (of(name()), files, of(duration()), labels(), any::<i32>(), mounts(), of(container_info())),
     )
         .prop_map(|(id, name, command, resources, ports, env, (cpu_limit, pids_limit), rest)| {
-            let (user, (artifacts, health), kill_grace, labels, priority, volumes) = rest;
+            let (user, (artifacts, health), kill_grace, labels, priority, volumes, container) = rest;
             let own =
                 RangeSet::from_ranges(ports.iter().map(|port| (port.number.into(), port.number.into())));
             let resources = resources.clone().with_ports(resources.ports().union(&own));
@@ -134,6 +141,7 @@ pub(crate) fn task_info() -> impl Strategy<Value = TaskInfo> {
                 labels,
                 priority,
                 volumes,
+                container,
             }
         })
 }

@@ -13,6 +13,7 @@
 mod amounts;
 mod any;
 mod any_api;
+mod any_container;
 mod any_owned;
 mod any_task;
 mod names;

@@ -17,7 +17,7 @@ fn task() -> pb::TaskInfo {
             ports: vec![pb::Range { first: 31000, last: 31001 }],
             ..Default::default()
         }),
-        ports: vec![pb::TaskPort { name: "http".into(), number: 31001 }],
+        ports: vec![pb::TaskPort { name: "http".into(), number: 31001, container: None }],
         ..Default::default()
     }
 }
@@ -85,7 +85,7 @@ fn wrong_amounts_are_named() {
 
 #[test]
 fn wrong_parts_of_a_task_are_named() {
-    let port = |name: &str, number| pb::TaskPort { name: name.into(), number };
+    let port = |name: &str, number| pb::TaskPort { name: name.into(), number, container: None };
     assert_eq!(wrong(|t| t.id = "a/b".into()), "id");
     assert_eq!(wrong(|t| t.name.clear()), "name");
     assert_eq!(wrong(|t| t.command = None), "command");

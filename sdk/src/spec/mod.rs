@@ -9,11 +9,15 @@ use std::path::Path;
 use divvy_proto::Invalid;
 use serde::de::DeserializeOwned;
 
+mod container;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{ArtifactTable, ConstraintTable, HealthTable, HttpTable, PortTable, TaskTable, TcpTable};
+pub use container::{CapabilityTable, DeviceTable, MountTable, RlimitValue, SecretTable};
+pub use table::{
+    ArtifactTable, ConstraintTable, GrpcTable, HealthTable, HttpTable, PortTable, TaskTable, TcpTable,
+};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

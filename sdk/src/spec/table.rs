@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use divvy_proto::Invalid;
+use divvy_proto::container::{ImageName, Network, RlimitKind, StopSignal};
 use divvy_proto::ids::VolumeId;
 use divvy_proto::predicate::Predicate;
 use divvy_proto::quantity::{Bytes, Cpus};
@@ -13,6 +14,7 @@ use divvy_proto::reservation::VolumeMount;
 use divvy_proto::task::{Artifact, Command};
 use serde::{Deserialize, Serialize};
 
+use super::container::{self, CapabilityTable, DeviceTable, MountTable, RlimitValue, SecretTable};
 use crate::task_spec::{Constraint, HealthSpec, PortRequest, ProbeSpec, TaskSpec};
 
 /// The `[task]` table: what to run and what it needs. Anything that is left out takes the default in its comment.
@@ -73,6 +75,56 @@ pub struct TaskTable {
     /// Persistent volumes: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeTable>,
+    /// `oci:/PATH[:TAG]`, `docker-archive:/FILE[:TAG]` or `docker://HOST[:PORT]/NAME[:TAG|@DIGEST]`: the files of the agent's
+    /// machine, read-only. With an image `shell` and `command` may be left out: then what the image says is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageName>,
+    /// What follows the image's entry point: the image's own arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Where it starts: the image's directory, or the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// `"host"`, `"none"`, `"bridge"` or the name of a CNI network: `"host"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// The image's files cannot be written to: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
+    /// `[{ tmpfs = "64MiB", path = "/cache" }]`, `[{ host = "/srv/data", path = "/data", read_only = true }]` where the operator
+    /// allows it, `[{ sandbox = "data", path = "/var/lib/x" }]`: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountTable>,
+    /// `[{ name = "db-password" }]`, as a file `/run/secrets/db-password` or at `path`: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretTable>,
+    /// Groups beside the user's own: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// `{ add = ["NET_ADMIN"], drop = ["ALL"] }`; they count for root only: the default set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<CapabilityTable>,
+    /// `{ nofile = 4096, core = "unlimited" }`: the agent's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rlimits: BTreeMap<RlimitKind, RlimitValue>,
+    /// Root in the container is nobody outside: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub user_namespace: bool,
+    /// `[{ path = "/dev/kvm", write = true }]` where the operator allows it: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceTable>,
+    /// The size of /dev/shm: `"64MiB"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm: Option<Bytes>,
+    /// Only these processors, `"0-1,4"`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    /// Beyond this much memory it is slowed down (cgroup v2 only): none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<Bytes>,
+    /// What asks it to end, `"SIGQUIT"`: the image's, or SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<StopSignal>,
 }
 
 /// A persistent volume of the role. A task runs where its volumes are.
@@ -97,6 +149,9 @@ pub struct PortTable {
     /// This very number on the host; any that is free otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u16>,
+    /// The number in a container with a network of its own; the same as on the host otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<u16>,
 }
 
 /// A file to fetch.
@@ -126,6 +181,12 @@ pub struct HealthTable {
     /// GET answers 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpTable>,
+    /// The same over TLS; nobody asks whose certificate it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<HttpTable>,
+    /// `grpc.health.v1.Health/Check` answers SERVING.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcTable>,
     /// A connection is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpTable>,
@@ -159,6 +220,18 @@ pub struct HttpTable {
     /// Path and query: `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+}
+
+/// A gRPC probe.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcTable {
+    /// Name of the port: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// About which service: the whole server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// A tcp probe.
@@ -196,8 +269,15 @@ impl TaskTable {
     /// # Errors
     /// A value makes no sense by itself or beside another; the error names the field, from this table on.
     pub fn into_spec(self, name: &str) -> Result<TaskSpec, Invalid> {
-        let command = one_command(self.shell, self.command)?
-            .ok_or_else(|| Invalid::missing("command", "either `shell` or `command`"))?;
+        let container = container::container(&self)?;
+        let command = match one_command(self.shell, self.command)? {
+            Some(_) if !self.args.is_empty() => {
+                return Err(Invalid::new("args", self.args.join(" "), "none beside `shell` or `command`"));
+            }
+            Some(command) => command,
+            None if self.image.is_some() => Command::Image,
+            None => return Err(Invalid::missing("command", "either `shell` or `command`, or an `image`")),
+        };
         let ports = ports(self.ports)?;
         let health = self.health.into_iter().enumerate();
         let health = health.map(|(at, table)| {
@@ -221,11 +301,27 @@ impl TaskTable {
         spec.constraint = self.constraint;
         spec.priority = self.priority.unwrap_or_default();
         spec.volumes = each("volumes", self.volumes, volume)?;
+        spec.container = container.map(Box::new);
+        check_ports(&spec)?;
         Ok(spec)
     }
 }
 
-fn each<T, U>(
+/// A port can be another one inside only where the container has a network of its own.
+fn check_ports(spec: &TaskSpec) -> Result<(), Invalid> {
+    let is_own = spec.container.as_ref().is_some_and(|container| container.network.is_own());
+    let other = (0..).zip(&spec.ports).find_map(|(at, port): (usize, _)| Some((at, port.container?)));
+    match other.filter(|_| !is_own) {
+        Some((at, number)) => Err(Invalid::new(
+            format!("ports[{at}].container"),
+            number,
+            "a number only with a network of its own, such as network = \"bridge\"",
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn each<T, U>(
     field: &str,
     list: Vec<T>,
     convert: impl Fn(T) -> Result<U, Invalid>,
@@ -271,7 +367,10 @@ fn check_limits(spec: &TaskSpec) -> Result<(), Invalid> {
 
 fn ports(tables: Vec<PortTable>) -> Result<Vec<PortRequest>, Invalid> {
     let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
-    for (at, PortTable { name, number }) in tables.iter().enumerate() {
+    for (at, PortTable { name, number, container }) in tables.iter().enumerate() {
+        if *container == Some(0) {
+            return Err(Invalid::new(format!("ports[{at}].container"), 0, "1 to 65535"));
+        }
         let tail = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let fine = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(tail);
         if !fine || name.len() > 63 {
@@ -288,7 +387,8 @@ fn ports(tables: Vec<PortTable>) -> Result<Vec<PortRequest>, Invalid> {
             return Err(Invalid::new(format!("ports[{at}].number"), number, "1 to 65535, each number once"));
         }
     }
-    Ok(tables.into_iter().map(|PortTable { name, number }| PortRequest { name, number }).collect())
+    let request = |PortTable { name, number, container }| PortRequest { name, number, container };
+    Ok(tables.into_iter().map(request).collect())
 }
 
 fn environment(env: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
@@ -339,18 +439,7 @@ fn volume(table: VolumeTable) -> Result<VolumeMount, Invalid> {
 
 fn health_spec(table: HealthTable, ports: &[PortRequest]) -> Result<HealthSpec, Invalid> {
     let command = one_command(table.shell, table.command)?;
-    let probe = match (table.http, table.tcp, command) {
-        (Some(http), None, None) => {
-            let path = http.path.unwrap_or_else(|| "/".to_owned());
-            if !path.starts_with('/') {
-                return Err(Invalid::new("http.path", path, "a path that begins with a slash"));
-            }
-            ProbeSpec::Http { port: probed_port("http.port", http.port, ports)?, path }
-        }
-        (None, Some(tcp), None) => ProbeSpec::Tcp { port: probed_port("tcp.port", tcp.port, ports)? },
-        (None, None, Some(command)) => ProbeSpec::Command(command),
-        _ => return Err(Invalid::missing("", "exactly one of `http`, `tcp`, `command` and `shell`")),
-    };
+    let probe = probe(table.http, table.https, table.grpc, table.tcp, command, ports)?;
     let failures = table.failures.unwrap_or(3);
     if failures == 0 {
         return Err(Invalid::new("failures", failures, "at least 1"));
@@ -364,6 +453,41 @@ fn health_spec(table: HealthTable, ports: &[PortRequest]) -> Result<HealthSpec, 
         return Err(Invalid::new(field, "0s", "more than 0"));
     }
     Ok(HealthSpec { probe, interval, timeout, grace: or("grace", table.grace, 30)?, failures })
+}
+
+fn probe(
+    http: Option<HttpTable>,
+    https: Option<HttpTable>,
+    grpc: Option<GrpcTable>,
+    tcp: Option<TcpTable>,
+    command: Option<Command>,
+    ports: &[PortRequest],
+) -> Result<ProbeSpec, Invalid> {
+    let path = |name: &str, path: Option<String>| match path.unwrap_or_else(|| "/".to_owned()) {
+        path if path.starts_with('/') => Ok(path),
+        path => Err(Invalid::new(name, path, "a path that begins with a slash")),
+    };
+    match (http, https, grpc, tcp, command) {
+        (Some(http), None, None, None, None) => {
+            let path = path("http.path", http.path)?;
+            Ok(ProbeSpec::Http { port: probed_port("http.port", http.port, ports)?, path })
+        }
+        (None, Some(https), None, None, None) => {
+            let path = path("https.path", https.path)?;
+            Ok(ProbeSpec::Https { port: probed_port("https.port", https.port, ports)?, path })
+        }
+        (None, None, Some(grpc), None, None) => {
+            let service = grpc.service.unwrap_or_default();
+            Ok(ProbeSpec::Grpc { port: probed_port("grpc.port", grpc.port, ports)?, service })
+        }
+        (None, None, None, Some(tcp), None) => {
+            Ok(ProbeSpec::Tcp { port: probed_port("tcp.port", tcp.port, ports)? })
+        }
+        (None, None, None, None, Some(command)) => Ok(ProbeSpec::Command(command)),
+        _ => {
+            Err(Invalid::missing("", "exactly one of `http`, `https`, `grpc`, `tcp`, `command` and `shell`"))
+        }
+    }
 }
 
 fn probed_port(field: &str, name: Option<String>, ports: &[PortRequest]) -> Result<String, Invalid> {

@@ -54,8 +54,8 @@ fn a_table_is_a_task() {
     };
     let expected = TaskSpec {
         ports: vec![
-            PortRequest { name: "http".into(), number: None },
-            PortRequest { name: "admin".into(), number: Some(8080) },
+            PortRequest { name: "http".into(), number: None, container: None },
+            PortRequest { name: "admin".into(), number: Some(8080), container: None },
         ],
         health: vec![check],
         constraints: vec![

@@ -77,7 +77,7 @@ fn a_kill_before_the_start_means_that_there_is_none() {
     bench.hear(launch(task("t")));
     bench.written();
     assert_eq!(bench.hear(kill("t", None)), ["cancel i-1", "write t KILLED [\"STARTING\", \"KILLED\"]"]);
-    assert!(bench.feed(Input::Prepared(container(1))).is_empty(), "too late");
+    assert!(bench.feed(Input::Prepared { container: container(1), image: None }).is_empty(), "too late");
     assert_eq!(bench.written(), ["destroy i-1"]);
     assert_eq!(bench.feed(Input::Destroyed(container(1))), ["t has ended"]);
     assert_eq!(bench.hear(acknowledge("t", "i-1")), ["write t KILLED [\"KILLED\"]"]);
@@ -93,11 +93,11 @@ fn a_kill_during_the_launch_waits_for_it_and_then_removes_the_container() {
     bench.hear(launch(task("t")));
     bench.written();
     bench.hear(acknowledge("t", "i-1"));
-    bench.feed(Input::Prepared(container(1)));
+    bench.feed(Input::Prepared { container: container(1), image: None });
     assert_eq!(bench.hear(kill("t", None)), ["write t STARTING []"]);
     assert!(bench.written().is_empty());
     assert_eq!(
-        bench.feed(Input::Launched { container: container(1), pid: 77 }),
+        bench.feed(Input::Launched { container: container(1), pid: 77, addresses: Vec::new() }),
         ["write t KILLED [\"KILLED\"]"]
     );
     assert_eq!(bench.written(), ["destroy i-1"]);

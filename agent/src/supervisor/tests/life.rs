@@ -14,12 +14,12 @@ fn a_task_goes_from_launch_to_forgotten_with_each_step_on_disk_before_it_is_take
         ]
     );
     assert_eq!(
-        bench.feed(Input::Prepared(container(1))),
+        bench.feed(Input::Prepared { container: container(1), image: None }),
         ["start i-1 [\"/bin/server\"] in /work/sandboxes/f/t"]
     );
     assert!(bench.hear(acknowledge("t", "i-1")).is_empty());
     assert_eq!(
-        bench.feed(Input::Launched { container: container(1), pid: 77 }),
+        bench.feed(Input::Launched { container: container(1), pid: 77, addresses: Vec::new() }),
         ["write t RUNNING [\"RUNNING\"]", "watch i-1"]
     );
     assert_eq!(bench.written(), ["send t i-2 RUNNING command_exited pid 77: the process runs as 77"]);
@@ -39,8 +39,8 @@ fn only_the_first_unacknowledged_update_is_in_flight_and_it_is_repeated_ever_mor
     let mut bench = Bench::new();
     bench.hear(launch(task("t")));
     bench.written();
-    bench.feed(Input::Prepared(container(1)));
-    bench.feed(Input::Launched { container: container(1), pid: 77 });
+    bench.feed(Input::Prepared { container: container(1), image: None });
+    bench.feed(Input::Launched { container: container(1), pid: 77, addresses: Vec::new() });
     assert!(bench.written().is_empty(), "STARTING is still in flight");
     let again = ["send t i-1 STARTING command_exited: the container is being prepared"];
     for pause in [10, 20, 40, 60, 60] {
@@ -84,7 +84,7 @@ fn what_cannot_be_fetched_or_started_fails_with_the_reason() {
     bench.hear(launch(task("t")));
     bench.written();
     bench.hear(acknowledge("t", "i-1"));
-    bench.feed(Input::Prepared(container(1)));
+    bench.feed(Input::Prepared { container: container(1), image: None });
     let message = "cannot run /bin/server: no such file".to_owned();
     assert_eq!(
         bench.feed(Input::LaunchFailed { container: container(1), message }),
@@ -113,7 +113,10 @@ fn a_task_that_does_not_fit_or_makes_no_sense_is_an_error_and_starts_nothing() {
     let empty = TaskInfo { command: Command::Exec(vec![]), ..task("u") };
     let why = "task.command: \"\" is not valid: expected a program to execute";
     assert_eq!(refused(empty), (write.clone(), said(why)));
-    let stray = TaskInfo { ports: vec![TaskPort { name: "http".to_owned(), number: 80 }], ..task("u") };
+    let stray = TaskInfo {
+        ports: vec![TaskPort { name: "http".to_owned(), number: 80, container: None }],
+        ..task("u")
+    };
     let why = "task.ports: \"80\" is not valid: expected one of the ports in task.resources, []";
     assert_eq!(refused(stray), (write, said(why)));
 }
@@ -133,7 +136,7 @@ fn a_container_knows_who_it_is_and_which_ports_it_has() {
     let info = TaskInfo {
         resources: "cpus=1;mem=64MiB;ports=[31003,31007]".parse().unwrap(),
         ports: [("http", 31007), ("admin-ui", 31003)]
-            .map(|(name, number)| TaskPort { name: name.to_owned(), number })
+            .map(|(name, number)| TaskPort { name: name.to_owned(), number, container: None })
             .to_vec(),
         env: [("PATH", "/opt"), ("DIVVY_TASK_ID", "forged"), ("GREETING", "hi")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -144,7 +147,7 @@ fn a_container_knows_who_it_is_and_which_ports_it_has() {
     bench.hear(launch(info));
     bench.written();
     let mut effects = Vec::new();
-    bench.core.handle(bench.now, Input::Prepared(container(1)), &mut effects);
+    bench.core.handle(bench.now, Input::Prepared { container: container(1), image: None }, &mut effects);
     let Some(Effect::Launch(spec)) = effects.pop() else { panic!("{effects:?}") };
     let env = [
         ("DIVVY_AGENT_ID", "a"),
@@ -161,18 +164,14 @@ fn a_container_knows_who_it_is_and_which_ports_it_has() {
         ("PORT_HTTP", "31007"),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let (hostname, user) = (Hostname::new("web-1").unwrap(), UserName::new("www-data").unwrap());
+    let sandbox = PathBuf::from("/work/sandboxes/f/web.1");
+    let limits = ("64MiB".parse().unwrap(), 100);
     let expected = crate::container::ContainerSpec {
-        id: container(1),
-        hostname: Hostname::new("web-1").unwrap(),
-        sandbox: PathBuf::from("/work/sandboxes/f/web.1"),
         argv: vec!["/bin/server".to_owned()],
         env,
-        user: UserName::new("www-data").unwrap(),
         cpus: "1".parse().unwrap(),
-        cpu_limit: None,
-        memory: "64MiB".parse().unwrap(),
-        pids: 100,
-        volumes: Vec::new(),
+        ..crate::container::ContainerSpec::plain(container(1), hostname, sandbox, user, limits)
     };
     assert_eq!(spec, expected);
 }

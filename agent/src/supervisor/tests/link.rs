@@ -102,10 +102,10 @@ fn a_crash_between_the_old_id_and_the_new_does_not_bring_back_what_is_gone() {
     let mut bench = Bench::running(task("t"));
     bench.hear(MasterMessage::Error(StreamError::Gone));
     let mut next = Bench::blank();
-    let running = crate::container::ContainerState::Running { pid: 77 };
+    let running = crate::container::ContainerState::Running { pid: 77, addresses: Vec::new() };
     next.feed(Input::Recovered(Recovered {
         agent: Some(crate::supervisor::AgentRecord { agent_id: AgentId::new("a").unwrap() }),
-        tasks: bench.records.iter().map(|record| (record.clone(), running)).collect(),
+        tasks: bench.records.iter().map(|record| (record.clone(), running.clone())).collect(),
         ..Recovered::default()
     }));
     assert_eq!(next.feed(Input::Connected(LinkId(1))), ["register a []"]);

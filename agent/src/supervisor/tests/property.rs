@@ -84,10 +84,10 @@ impl World {
         for container in std::mem::take(&mut self.launching) {
             if choice.is_multiple_of(2) {
                 self.started.insert(container.clone());
-                self.containers.insert(container, ContainerState::Running { pid: 1 });
+                self.containers.insert(container, ContainerState::Running { pid: 1, addresses: Vec::new() });
             }
         }
-        let state = |id: &ContainerId| self.containers.get(id).copied().unwrap_or(ContainerState::Absent);
+        let state = |id: &ContainerId| self.containers.get(id).cloned().unwrap_or(ContainerState::Absent);
         let tasks = self.disk.values().map(|record| (record.clone(), state(&record.container))).collect();
         let containers = self.containers.keys().cloned().collect();
         self.feed(Input::Recovered(Recovered {
@@ -117,7 +117,7 @@ impl World {
             | Effect::StopHealth(_)
             | Effect::Volumes(_)
             | Effect::SetVolumesAside(_)
-            | Effect::Terminate(_) => {}
+            | Effect::Terminate { .. } => {}
             Effect::Disconnect { .. } => self.disconnect(),
             Effect::Checkpoint { token, record } => self.writing.push_back(Write::Record(token, record)),
             Effect::Forget(container) => self.writing.push_back(Write::Removal(container)),
@@ -224,7 +224,7 @@ impl World {
             self.preparing.remove(&container);
             let (reason, message) = (divvy_proto::task::Reason::FetchFailed, String::new());
             self.feed(match choice {
-                0..240 => Input::Prepared(container),
+                0..240 => Input::Prepared { container, image: None },
                 _ => Input::PrepareFailed { container, reason, message },
             });
         }
@@ -235,8 +235,9 @@ impl World {
             self.launching.remove(&container);
             if choice < 240 {
                 self.started.insert(container.clone());
-                self.containers.insert(container.clone(), ContainerState::Running { pid: 1 });
-                self.feed(Input::Launched { container, pid: 1 });
+                self.containers
+                    .insert(container.clone(), ContainerState::Running { pid: 1, addresses: Vec::new() });
+                self.feed(Input::Launched { container, pid: 1, addresses: Vec::new() });
             } else {
                 self.feed(Input::LaunchFailed { container, message: String::new() });
             }

@@ -20,7 +20,7 @@ fn recover(record: TaskRecord, state: ContainerState) -> (Bench, Vec<String>) {
 
 #[test]
 fn a_container_that_runs_is_watched_again() {
-    let (bench, effects) = recover(record(), ContainerState::Running { pid: 77 });
+    let (bench, effects) = recover(record(), ContainerState::Running { pid: 77, addresses: Vec::new() });
     assert_eq!(effects, ["watch i-1"]);
     assert_eq!(bench.core.live_tasks().len(), 1);
 }
@@ -51,7 +51,7 @@ fn a_launch_that_was_cut_short_is_dropped_or_goes_on() {
         show_status(&cut.records[0].latest),
         "t i-1 DROPPED agent_restarted: the agent was restarted before the task was started"
     );
-    let (_, effects) = recover(started, ContainerState::Running { pid: 78 });
+    let (_, effects) = recover(started, ContainerState::Running { pid: 78, addresses: Vec::new() });
     assert_eq!(effects, ["write t RUNNING [\"STARTING\", \"RUNNING\"]", "watch i-1"]);
 }
 
@@ -70,7 +70,8 @@ fn a_reboot_ends_what_ran() {
 fn a_kill_goes_on_where_it_was() {
     let mut bench = Bench::running(task("t"));
     bench.hear(kill("t", None));
-    let (mut bench, effects) = recover(bench.records.pop().unwrap(), ContainerState::Running { pid: 77 });
+    let (mut bench, effects) =
+        recover(bench.records.pop().unwrap(), ContainerState::Running { pid: 77, addresses: Vec::new() });
     assert_eq!(effects, ["watch i-1", "terminate i-1"]);
     assert_eq!(bench.pass(secs(3)), ["write t KILLED [\"KILLING\", \"KILLED\"]"]);
 }

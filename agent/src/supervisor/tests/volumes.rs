@@ -30,7 +30,7 @@ fn a_task_starts_with_its_volumes_or_says_which_is_missing() {
     bench.hear(launch(mounting("data", "db")));
     bench.written();
     let mut effects = Vec::new();
-    bench.core.handle(bench.now, Input::Prepared(container(1)), &mut effects);
+    bench.core.handle(bench.now, Input::Prepared { container: container(1), image: None }, &mut effects);
     let [Effect::Launch(spec)] = &effects[..] else { panic!("{effects:?}") };
     let [bind] = &spec.volumes[..] else { panic!("{spec:?}") };
     let paths = (bind.source.to_str().unwrap(), bind.target.to_str().unwrap());

@@ -27,7 +27,10 @@ pub(super) fn check_task(task: &TaskInfo) -> Result<(), Invalid> {
         }
     }
     for check in &task.health {
-        if let Probe::Http { port, .. } | Probe::Tcp { port } = check.probe
+        if let Probe::Http { port, .. }
+        | Probe::Https { port, .. }
+        | Probe::Grpc { port, .. }
+        | Probe::Tcp { port } = check.probe
             && !owns(port)
         {
             return Err(Invalid::new("health", port, "a port that is among the task's resources"));

@@ -107,6 +107,7 @@ pub(in crate::kernel) fn task(id: &str, resources: &str) -> TaskInfo {
         labels: BTreeMap::new(),
         priority: 0,
         volumes: Vec::new(),
+        container: None,
     }
 }
 

@@ -174,7 +174,7 @@ fn a_call_with_one_bad_task_launches_nothing_and_says_so_of_each() {
             "accept.operations[0].launch[1].resources: \"ports=[31000]\" is not valid: expected some cpus or mem"
         ),
     );
-    let port = TaskPort { name: "http".to_owned(), number: 31000 };
+    let port = TaskPort { name: "http".to_owned(), number: 31000, container: None };
     assert_eq!(
         refused(|ops| second(ops).ports.push(port)),
         both(
