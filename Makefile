@@ -5,6 +5,8 @@ CARGO ?= cargo
 # What `make run` needs beside Rust; Node comes only where there is none.
 RUN_PACKAGES  := gcc libc6-dev make ca-certificates curl
 NODE_PACKAGES := nodejs npm
+# The machine in which the containers' tests see the other version of cgroups.
+VM_PACKAGES   := qemu-system-x86 linux-image-cloud-amd64
 # What the tests and benches need beside that: real peers and a real browser.
 TEST_PACKAGES := nginx-light chromium runc crun busybox-static
 
@@ -53,7 +55,7 @@ deps:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs (1.90 or newer)"; exit 1; }
 
 test-deps:
-	@$(MAKE) --no-print-directory packages PACKAGES="$(TEST_PACKAGES)"
+	@$(MAKE) --no-print-directory packages PACKAGES="$(TEST_PACKAGES) $(VM_PACKAGES)"
 
 # Installs those of PACKAGES that are missing, where apt is there; says what is missing otherwise.
 packages:

@@ -15,8 +15,8 @@ use divvy_proto::api::Usage;
 use divvy_proto::task::ExitStatus;
 use divvy_proto::{Bytes, Cpus, Hostname};
 
-/// Whatever does not happen within this does not happen.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Whatever does not happen within this does not happen, not even on an emulated processor.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A runtime with directories and cgroups of its own.
 pub(crate) struct Agent {
@@ -300,12 +300,12 @@ impl Agent {
     }
 }
 
-/// Waits for a condition. The only place that looks twice.
+/// Waits for a condition. The only place that looks twice, and not so often that nothing else gets on.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
