@@ -20,6 +20,8 @@ use crate::container::ContainerId;
 use crate::supervisor::{AgentRecord, Record, TaskRecord, Token};
 
 const AGENT: &str = "agent.json";
+/// The same again: without its id the agent would be another one, and its tasks lost to the master.
+const AGENT_COPY: &str = "agent-copy.json";
 const TASK_PREFIX: &str = "task-";
 const SUFFIX: &str = ".json";
 /// What is being written; never read.
@@ -64,7 +66,7 @@ impl Checkpoints {
         Ok(Self { directory })
     }
 
-    /// Everything that is there and whole.
+    /// Everything that is there and whole. Only a directory that cannot be read at all is an error.
     pub(crate) fn load(&self) -> Result<Loaded, CheckpointError> {
         let mut loaded = Loaded::default();
         let entries = fs::read_dir(&self.directory).map_err(failed("read", &self.directory))?;
@@ -72,11 +74,13 @@ impl Checkpoints {
             let path = entry.map_err(failed("read", &self.directory))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.ends_with(TEMPORARY) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
-            } else if name == AGENT {
-                loaded.agent = read(&path, &mut loaded.corrupt)?;
+                if let Err(error) = fs::remove_file(&path) {
+                    warn!("cannot remove {}: {error}", path.display()); // it is never read, and written over
+                }
+            } else if name == AGENT || name == AGENT_COPY {
+                loaded.agent = read(&path, &mut loaded.corrupt).or(loaded.agent);
             } else if name.starts_with(TASK_PREFIX) && name.ends_with(SUFFIX) {
-                loaded.tasks.extend(read::<TaskRecord>(&path, &mut loaded.corrupt)?);
+                loaded.tasks.extend(read::<TaskRecord>(&path, &mut loaded.corrupt));
             }
         }
         loaded.tasks.sort_by_key(TaskRecord::key);
@@ -159,13 +163,18 @@ struct Order {
 
 impl Writer {
     pub(crate) fn write(&self, token: Token, record: &Record) {
-        let (name, content) = match record {
-            Record::Agent(record) => (AGENT.to_owned(), encode(record)),
-            Record::Task(record) => (task_file(&record.container), encode(record)),
+        let (names, content) = match record {
+            Record::Agent(record) => (vec![AGENT_COPY.to_owned(), AGENT.to_owned()], encode(record)),
+            Record::Task(record) => (vec![task_file(&record.container)], encode(record)),
         };
-        match content {
-            Ok(content) => self.order(Order { name, content: Some(content), token: Some(token) }),
-            Err(error) => error!("{name} cannot be written as JSON: {error}"),
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => return error!("{names:?} cannot be written as JSON: {error}"),
+        };
+        let last = names.len().saturating_sub(1);
+        for (number, name) in names.into_iter().enumerate() {
+            let token = (number == last).then_some(token);
+            self.order(Order { name, content: Some(content.clone()), token });
         }
     }
 
@@ -218,22 +227,22 @@ fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A record, or nothing if the file is not whole; then it is set aside.
-fn read<T: DeserializeOwned>(path: &Path, corrupt: &mut Vec<String>) -> Result<Option<T>, CheckpointError> {
-    let content = fs::read(path).map_err(failed("read", path))?;
-    match decode(&content) {
-        Ok(record) => Ok(Some(record)),
-        Err(why) => {
-            let mut aside = path.as_os_str().to_owned();
-            aside.push(CORRUPT);
-            fs::rename(path, &aside).map_err(failed("set aside", path))?;
-            let text =
-                format!("checkpoint {} is not whole ({why}); it is kept with {CORRUPT}", path.display());
-            warn!("{text}");
-            corrupt.push(text);
-            Ok(None)
-        }
-    }
+/// A record, or nothing if the file is not whole or cannot be read; then it is set aside.
+fn read<T: DeserializeOwned>(path: &Path, corrupt: &mut Vec<String>) -> Option<T> {
+    let why = match fs::read(path).map_err(|error| error.to_string()).and_then(|content| decode(&content)) {
+        Ok(record) => return Some(record),
+        Err(why) => why,
+    };
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(CORRUPT);
+    let kept = match fs::rename(path, &aside) {
+        Ok(()) => format!("it is kept with {CORRUPT}"),
+        Err(error) => format!("it stays, because it cannot be renamed: {error}"),
+    };
+    let text = format!("checkpoint {} is not whole ({why}); {kept}", path.display());
+    error!("{text}");
+    corrupt.push(text);
+    None
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {

@@ -43,10 +43,53 @@ fn a_file_cut_or_changed_anywhere_is_set_aside_and_never_read_as_something_else(
         assert!(decode::<AgentRecord>(&changed).is_err(), "changed at {cut}");
     }
     fs::write(directory.path().join(AGENT), &whole[..20]).unwrap();
+    fs::write(directory.path().join(AGENT_COPY), &whole).unwrap();
     fs::write(directory.path().join("task-x.json.new"), "half").unwrap();
     let loaded = checkpoints.load().unwrap();
-    assert_eq!((loaded.agent, loaded.tasks.len(), loaded.corrupt.len()), (None, 0, 1));
-    let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names.collect::<Vec<_>>(), ["agent.json.corrupt"]);
-    assert_eq!(checkpoints.load().unwrap(), Loaded::default());
+    assert_eq!((loaded.agent, loaded.tasks.len(), loaded.corrupt.len()), (Some(agent("a1")), 0, 1));
+    assert_eq!(names(directory.path()), [AGENT_COPY, "agent.json.corrupt"]);
+    assert_eq!(checkpoints.load().unwrap(), Loaded { agent: Some(agent("a1")), ..Loaded::default() });
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Not even what is no file at all, or a name that is no text.
+#[test]
+fn nothing_in_the_directory_stops_the_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::open(directory.path().to_owned()).unwrap();
+    written(&checkpoints, &["a1"]);
+    fs::create_dir(directory.path().join("task-directory.json")).unwrap();
+    fs::create_dir(directory.path().join("task-directory.json.new")).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.path().join("task-link.json")).unwrap();
+    let loaded = checkpoints.load().unwrap();
+    assert_eq!((loaded.agent, loaded.tasks.len(), loaded.corrupt.len()), (Some(agent("a1")), 0, 2));
+    assert_eq!(checkpoints.load().unwrap().corrupt, Vec::<String>::new());
+}
+
+proptest::proptest! {
+    /// Bytes that nobody wrote are never taken for a record, and what is beside them is read.
+    #[test]
+    fn strange_bytes_cost_nothing_but_themselves(bytes: Vec<u8>, flip in 0_usize..1000, bit in 0_u8..8) {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(directory.path().to_owned()).unwrap();
+        let whole = encode(&agent("a1")).unwrap();
+        let mut changed = whole.clone();
+        let flip = flip % whole.len();
+        changed[flip] ^= 1 << bit;
+        fs::write(directory.path().join(AGENT_COPY), whole).unwrap();
+        fs::write(directory.path().join(AGENT), changed).unwrap();
+        fs::write(directory.path().join("task-x.json"), &bytes).unwrap();
+        let mut signed = bytes.clone();
+        signed.retain(|byte| *byte != b'\n');
+        signed.extend(format!("\nsha256 {}\n", checksum(&signed)).into_bytes());
+        fs::write(directory.path().join("task-y.json"), &signed).unwrap();
+        let loaded = checkpoints.load().unwrap();
+        proptest::prop_assert_eq!((loaded.agent, loaded.tasks.len(), loaded.corrupt.len()), (Some(agent("a1")), 0, 3));
+    }
 }

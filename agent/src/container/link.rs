@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind};
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::error::LaunchError;
@@ -103,6 +103,9 @@ impl Link {
     }
 }
 
+/// The longest line that a shim says.
+const LINE: u64 = 65_536;
+
 /// Whether an error says that there is no shim, or none any more.
 fn gone(error: &io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
@@ -111,11 +114,81 @@ fn gone(error: &io::Error) -> bool {
 
 /// A line without its end; `None` if the other side is gone.
 async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<Option<String>> {
-    let mut text = String::new();
-    match stream.read_line(&mut text).await {
-        Ok(0) => Ok(None),
-        Ok(_) => Ok(Some(text.trim_end().to_owned())),
-        Err(error) if gone(&error) => Ok(None),
-        Err(error) => Err(error),
+    let mut text = Vec::new();
+    match stream.take(LINE).read_until(b'\n', &mut text).await {
+        Ok(0) => return Ok(None),
+        Err(error) if gone(&error) => return Ok(None),
+        other => other?,
+    };
+    if text.pop() != Some(b'\n') {
+        // Half a line is what a shim leaves that was killed.
+        let too_long = u64::try_from(text.len()).is_ok_and(|length| length + 1 >= LINE);
+        return if too_long { Err(ErrorKind::InvalidData.into()) } else { Ok(None) };
+    }
+    String::from_utf8(text).map(Some).map_err(|_| ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use divvy_proto::Timestamp;
+    use divvy_proto::task::ExitStatus;
+    use proptest::prelude::*;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// What an agent makes of a shim that says `words` and hangs up.
+    fn heard(words: &[u8]) -> io::Result<Option<(u32, Option<Exited>)>> {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+        let directory = tempfile::tempdir().expect("a directory");
+        let record = Record::at(directory.path().to_owned());
+        let heard = async {
+            let (_directory, path) = record.socket()?;
+            let listener = UnixListener::bind(path)?;
+            let shim = async {
+                let (mut stream, _) = listener.accept().await?;
+                stream.write_all(words).await.or_else(|error| if gone(&error) { Ok(()) } else { Err(error) })
+            };
+            let agent = async {
+                let Some(mut link) = Link::connect(&record).await? else { return Ok(None) };
+                Ok(Some((link.pid, link.exited().await?)))
+            };
+            let (told, heard) = tokio::join!(shim, agent);
+            told.and(heard)
+        };
+        tokio.block_on(async { tokio::time::timeout(Duration::from_secs(20), heard).await.expect("an end") })
+    }
+
+    const EXITED: Exited = Exited { status: Some(ExitStatus::Code(3)), oom: None, at: Timestamp(5) };
+
+    fn words() -> String {
+        format!("{}\n\n{}\n", r#"{"pid":7}"#, serde_json::to_string(&EXITED).expect("JSON"))
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
+        assert_eq!(heard(&[b' '; 100_000]).map_err(|error| error.kind()), Err(ErrorKind::InvalidData));
+        assert_eq!(heard(words().as_bytes()).ok(), Some(Some((7, Some(EXITED)))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn half_a_word_is_none(cut in 0_usize..1000) {
+            let words = words();
+            let cut = cut % words.len();
+            let greeted = cut >= r#"{"pid":7}\n"#.len() - 1;
+            prop_assert_eq!(heard(&words.as_bytes()[..cut]).ok(), Some(greeted.then_some((7, None))));
+        }
+
+        #[test]
+        fn nonsense_is_an_error_or_nothing(bytes: Vec<u8>, greeted: bool) {
+            let greeting: &[u8] = if greeted { b"{\"pid\":7}\n" } else { b"" };
+            let heard = heard(&[greeting, &bytes].concat());
+            prop_assert!(matches!(heard, Err(_) | Ok(None | Some((7, None)))), "{:?}", heard);
+        }
     }
 }

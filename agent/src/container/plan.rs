@@ -139,15 +139,56 @@ fn write(path: &Path, value: &impl Serialize, durability: Durability) -> io::Res
     }
 }
 
+/// What a file says; `None` if there is none, or if it is not whole. Then it is set aside: what is known of the container is
+/// what it would be without the file, and it can still be destroyed.
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    match serde_json::from_slice(&text) {
+        Ok(value) => Ok(Some(value)),
+        Err(why) => {
+            let aside = path.with_extension("json.corrupt");
+            tracing::error!("{} is not whole ({why}); it is kept as {}", path.display(), aside.display());
+            fs::rename(path, aside)?;
+            Ok(None)
+        }
     }
 }
 
 /// Names this boot of the machine.
 pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use divvy_proto::Timestamp;
+    use divvy_proto::task::ExitStatus;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// They were written once, and a disk has changed them since.
+        #[test]
+        fn notes_that_are_not_whole_are_set_aside(bytes: Vec<u8>, cut in 0_usize..1000) {
+            let directory = tempfile::tempdir().expect("a directory");
+            let record = Record::at(directory.path().to_owned());
+            let exited = Exited { status: Some(ExitStatus::Code(3)), oom: None, at: Timestamp(5) };
+            record.write_exited(&exited).expect("a note");
+            prop_assert_eq!(record.exited().expect("a note"), Some(exited));
+            let path = |name: &str| directory.path().join(name);
+            let mut whole = fs::read(path("exited.json")).expect("a note");
+            whole.truncate(cut % whole.len());
+            for (name, content) in [("exited.json", &whole), ("running.json", &bytes), ("plan.json", &bytes)] {
+                fs::write(path(name), content).expect("a note");
+            }
+            let read = (record.exited().expect("none"), record.running().expect("none"), record.plan().expect("none").is_some());
+            prop_assert_eq!(read, (None, None, false));
+            prop_assert_eq!(fs::read(path("running.json.corrupt")).expect("it is kept"), bytes);
+            record.remove().expect("an end");
+        }
+    }
 }

@@ -46,7 +46,7 @@ fn plan(record: &Record) -> Result<Plan, LaunchError> {
     };
     match record.plan() {
         Ok(Some(plan)) => Ok(plan),
-        Ok(None) => Err(lost("there is none".to_owned())),
+        Ok(None) => Err(lost("there is none that is whole".to_owned())),
         Err(error) => Err(lost(error.to_string())),
     }
 }

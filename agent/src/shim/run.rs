@@ -91,6 +91,31 @@ struct Client {
     words: Vec<u8>,
 }
 
+impl Client {
+    /// The signals that it asks for now; an error if it is gone or talks nonsense.
+    fn signals(&mut self) -> io::Result<Vec<i32>> {
+        let mut buffer = [0; WORDS];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => self.words.extend(buffer.iter().take(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+        let mut signals = Vec::new();
+        while let Some(end) = self.words.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<_> = self.words.drain(..=end).collect();
+            signals.push(signal_in(&line).ok_or(io::ErrorKind::InvalidData)?);
+        }
+        if self.words.len() > WORDS { Err(io::ErrorKind::InvalidData.into()) } else { Ok(signals) }
+    }
+}
+
+/// `signal N`, where N is a signal that Linux has.
+fn signal_in(line: &[u8]) -> Option<i32> {
+    let number = std::str::from_utf8(line).ok()?.trim().strip_prefix("signal ")?.parse().ok()?;
+    (1..=64).contains(&number).then_some(number)
+}
+
 impl Shim<'_> {
     /// Serves agents until the container's first process has ended, and then says how.
     fn keep(&mut self) {
@@ -138,22 +163,11 @@ impl Shim<'_> {
 
     /// Carries out what a client asks for; an error if it is gone or talks nonsense.
     fn serve(&mut self, client: &mut Client) -> io::Result<()> {
-        let mut buffer = [0; WORDS];
-        match client.stream.read(&mut buffer) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => client.words.extend(buffer.iter().take(count)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        while let Some(end) = client.words.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<_> = client.words.drain(..=end).collect();
-            let signal = std::str::from_utf8(&line)
-                .ok()
-                .and_then(|line| line.trim().strip_prefix("signal ")?.parse().ok());
-            self.signal(signal.ok_or(io::ErrorKind::InvalidData)?)?;
+        for signal in client.signals()? {
+            self.signal(signal)?;
             client.stream.write_all(b"\n")?;
         }
-        if client.words.len() > WORDS { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
+        Ok(())
     }
 
     /// See [`crate::container::Runtime::signal`].
@@ -198,7 +212,39 @@ fn mask_of(status: &str, field: &str, signal: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// All that a client says before it hangs up, read to the first error.
+    fn asked(words: &[u8]) -> Vec<i32> {
+        let (mut agent, stream) = UnixStream::pair().expect("a pair of sockets");
+        agent.write_all(words).expect("room in the socket");
+        drop(agent);
+        let mut client = Client { stream, words: Vec::new() };
+        std::iter::from_fn(|| client.signals().ok()).flatten().collect()
+    }
+
+    #[test]
+    fn only_signals_that_there_are_can_be_asked_for() {
+        assert_eq!(asked(b"signal 15\nsignal 64\nsig"), [15, 64]);
+        for nonsense in ["signal 0\n", "signal -2147483648\n", "signal 65\n", "signal\n", "\n", "kill 9\n"] {
+            assert_eq!(asked(nonsense.as_bytes()), [0; 0], "{nonsense}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_asks_for_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(asked(&bytes), Vec::<i32>::new());
+        }
+
+        #[test]
+        fn words_may_come_in_any_pieces(signals in proptest::collection::vec(1..=64, 0..20)) {
+            let words: String = signals.iter().map(|signal| format!("signal {signal}\n")).collect();
+            prop_assert_eq!(asked(words.as_bytes()), signals);
+        }
+    }
 
     #[test]
     fn masks_are_read_by_the_bit() {
