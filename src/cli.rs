@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use divvy_agent::{FixedReservation, ResourceOverrides, UserName};
 use divvy_proto::ids::{AgentId, FrameworkId, Hostname, Principal, TaskId};
 use divvy_proto::resources::Resources;
-use divvy_proto::{Attributes, RolePath};
+use divvy_proto::{Attributes, Bytes, RolePath};
 use divvy_sdk::cli::{LogArgs, Output};
 
 mod agents;
@@ -341,9 +341,15 @@ pub(crate) struct Agent {
     /// The user that tasks run as unless they name one.
     #[arg(long, env = "DIVVY_TASK_USER", default_value = "nobody")]
     pub(crate) task_user: UserName,
-    /// How long sandboxes of ended tasks are kept.
+    /// How long sandboxes of ended tasks are kept; less as the disk fills up, and not at all from 90% on.
     #[arg(long, env = "DIVVY_SANDBOX_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
     pub(crate) sandbox_retention: Duration,
+    /// How much disk downloaded artifacts may take for later tasks; 0 keeps none.
+    #[arg(long, env = "DIVVY_FETCH_CACHE_SIZE", default_value = "2GiB", value_name = "SIZE")]
+    pub(crate) fetch_cache_size: Bytes,
+    /// How long a task may take to fetch all of its artifacts.
+    #[arg(long, env = "DIVVY_FETCH_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub(crate) fetch_timeout: Duration,
 }
 
 #[derive(Debug, Subcommand)]

@@ -98,6 +98,8 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
     config.attributes = options.attributes;
     config.default_user = options.task_user;
     config.sandbox_retention = options.sandbox_retention;
+    config.fetch_cache_size = options.fetch_cache_size;
+    config.fetch_timeout = options.fetch_timeout;
     Ok(config)
 }
 

@@ -415,9 +415,10 @@ impl MainLoop {
     }
 }
 
-/// Often enough that a sandbox does not live much longer than it should.
+/// Often enough that a sandbox does not live much longer than it should, and that a disk does not fill up meanwhile (Mesos:
+/// `disk_watch_interval`, 1 min).
 fn sweep_interval(retention: Duration) -> Duration {
-    (retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(3600))
+    (retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
 async fn after(pause: Option<Duration>) {
@@ -445,11 +446,8 @@ async fn prepared(
         };
         (Reason::LaunchFailed, message)
     })?;
-    for artifact in artifacts {
-        let fetched = fetcher.fetch(artifact, &sandbox, user).await;
-        fetched.map_err(|error| (Reason::FetchFailed, error.to_string()))?;
-    }
-    Ok(())
+    let fetched = fetcher.fetch_all(artifacts, &sandbox, user).await;
+    fetched.map_err(|error| (Reason::FetchFailed, error.to_string()))
 }
 
 /// Waits for the end of a container's first process, however often that takes asking.

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use divvy_proto::Invalid;
 use divvy_proto::attributes::Attributes;
 use divvy_proto::ids::Hostname;
 use divvy_proto::reservation::{Reservation, Reserved};
 use divvy_proto::resources::{Dimension, Resources};
 use divvy_proto::role::RolePath;
+use divvy_proto::{Bytes, Invalid};
 
 use crate::container::UserName;
 
@@ -50,6 +50,10 @@ pub struct AgentConfig {
     pub pids_limit: u32,
     /// How long the sandbox of an ended task is kept (Mesos: a week).
     pub sandbox_retention: Duration,
+    /// The most that downloaded artifacts may take for later tasks; nothing is kept if it is zero (Mesos: 2 GiB).
+    pub fetch_cache_size: Bytes,
+    /// How long a task waits for all of its artifacts.
+    pub fetch_timeout: Duration,
     /// First pause before an unacknowledged update is sent again (Mesos: 10 s).
     pub retry_first: Duration,
     /// Longest pause before an unacknowledged update is sent again (Mesos: 10 min).
@@ -84,6 +88,8 @@ impl AgentConfig {
             kill_grace: Duration::from_secs(3),
             pids_limit: 4096,
             sandbox_retention: Duration::from_secs(7 * 24 * 3600),
+            fetch_cache_size: Bytes::mib(2048),
+            fetch_timeout: Duration::from_secs(300),
             retry_first: Duration::from_secs(10),
             retry_longest: Duration::from_secs(600),
         })

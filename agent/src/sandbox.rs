@@ -1,4 +1,5 @@
-//! Sandboxes: one directory for each task, kept after its end so that its logs can be read, and removed when it is old.
+//! Sandboxes: one directory for each task, kept after its end so that its logs can be read, and removed when it is old: the
+//! sooner, the fuller the disk.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -11,6 +12,9 @@ use divvy_proto::ids::{FrameworkId, TaskId};
 use tracing::{info, warn};
 
 use crate::supervisor::TaskKey;
+
+/// What is to stay free of the disk: from here on no sandbox outlives its task (Mesos: `gc_disk_headroom`, 0.1).
+const HEADROOM_PERMILLE: u32 = 100;
 
 /// The directory of all sandboxes: `<framework_id>/<task_id>` below it.
 #[derive(Debug, Clone)]
@@ -58,11 +62,15 @@ impl Sandboxes {
         }
     }
 
-    /// Removes the sandboxes of tasks that are not in `known` and ended more than `retention` ago.
+    /// Removes the sandboxes of tasks that are not in `known` and ended more than `retention` ago, or less as the disk fills up.
     ///
     /// # Errors
     /// The directory cannot be read. A sandbox that resists is reported and tried again next time.
     pub(crate) fn collect(&self, known: &BTreeSet<TaskKey>, retention: Duration) -> io::Result<usize> {
+        self.remove_older(known, allowed_age(retention, used_permille(&self.root)?))
+    }
+
+    fn remove_older(&self, known: &BTreeSet<TaskKey>, age: Duration) -> io::Result<usize> {
         let mut removed = 0;
         for framework in names(&self.root)? {
             let Ok(framework_id) = FrameworkId::new(&framework) else { continue };
@@ -70,7 +78,7 @@ impl Sandboxes {
             for task in names(&directory)? {
                 let Ok(task_id) = TaskId::new(&task) else { continue };
                 let key = TaskKey { framework_id: framework_id.clone(), task_id };
-                if !known.contains(&key) && is_older(&directory.join(&task), retention) {
+                if !known.contains(&key) && is_older(&directory.join(&task), age) {
                     removed += usize::from(remove(&directory.join(&task)));
                 }
             }
@@ -78,6 +86,17 @@ impl Sandboxes {
         }
         Ok(removed)
     }
+}
+
+/// How old a sandbox may get where so much of the disk is used (Mesos: `gc_delay` times what is free beyond the headroom).
+fn allowed_age(retention: Duration, used_permille: u32) -> Duration {
+    retention.saturating_mul(1000_u32.saturating_sub(HEADROOM_PERMILLE + used_permille)) / 1000
+}
+
+fn used_permille(path: &Path) -> io::Result<u32> {
+    let disk = rustix::fs::statvfs(path)?;
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    Ok(u32::try_from(used.saturating_mul(1000) / disk.f_blocks.max(1)).unwrap_or(1000))
 }
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {
@@ -119,11 +138,18 @@ mod tests {
             let file = File::open(sandboxes.path(&key(task))).unwrap();
             file.set_modified(SystemTime::now() - 2 * hour).unwrap();
         }
-        assert_eq!(sandboxes.collect(&[key("known")].into(), hour).unwrap(), 1);
+        assert_eq!(sandboxes.remove_older(&[key("known")].into(), hour).unwrap(), 1);
         assert_eq!(names(&root.path().join("sandboxes/f")).unwrap().len(), 2);
         sandboxes.touch(&key("known"));
-        assert_eq!(sandboxes.collect(&BTreeSet::new(), hour).unwrap(), 0, "its end is news");
-        assert_eq!(sandboxes.collect(&BTreeSet::new(), Duration::ZERO).unwrap(), 2);
+        assert_eq!(sandboxes.remove_older(&BTreeSet::new(), hour).unwrap(), 0, "its end is news");
+        assert_eq!(sandboxes.remove_older(&BTreeSet::new(), Duration::ZERO).unwrap(), 2);
         assert_eq!(names(&root.path().join("sandboxes")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_fuller_the_disk_the_sooner_a_sandbox_goes() {
+        let week = Duration::from_secs(7 * 24 * 3600);
+        let days = |used| allowed_age(week, used).as_secs_f64() / (24.0 * 3600.0);
+        assert_eq!([0, 400, 800, 900, 1000].map(days), [6.3, 3.5, 0.7, 0.0, 0.0]);
     }
 }

@@ -20,7 +20,7 @@ use crate::agent::{Clock, Ears, Hands, MainLoop, Running};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::{self, AgentConfig};
 use crate::container::{ContainerState, Runtime, RuntimeConfig, RuntimeError};
-use crate::fetcher::Fetcher;
+use crate::fetcher::{Fetcher, FetcherError};
 use crate::http::{self, Api, Live};
 use crate::metrics::Metrics;
 use crate::prober::Prober;
@@ -72,6 +72,9 @@ pub enum StartError {
     /// The HTTP client cannot be made.
     #[error("cannot set up the HTTP client: {0}")]
     HttpClient(#[from] reqwest::Error),
+    /// Artifacts cannot be fetched.
+    #[error(transparent)]
+    Fetcher(#[from] FetcherError),
     /// What the operator stated is not valid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -117,7 +120,11 @@ impl Agent {
             inputs,
             runtime: runtime.clone(),
             writer: writer.map_err(work_dir.failed("start the thread that writes to"))?,
-            fetcher: Fetcher::new()?,
+            fetcher: Fetcher::new(
+                work_dir.path.join("cache"),
+                config.fetch_cache_size,
+                config.fetch_timeout,
+            )?,
             sandboxes: sandboxes.clone(),
             volumes,
             metrics: metrics.clone(),
