@@ -13,6 +13,7 @@ pub mod container;
 pub mod convert;
 pub mod demand;
 mod error;
+pub mod exec;
 pub mod ids;
 pub mod pb;
 pub mod predicate;

@@ -41,6 +41,7 @@ pub(super) fn router(api: Api, grpc: Router, guard: Guard) -> Router {
         .layer(CompressionLayer::new());
     let streams = Router::new()
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/tasks/{framework_id}/{task_id}/exec", post(proxy::exec))
         .route("/api/v1/tasks/{framework_id}/{task_id}/{*rest}", get(proxy::task))
         .route("/frameworks/{name}/", any(proxy::framework))
         .route("/frameworks/{name}/{*rest}", any(proxy::framework));

@@ -45,6 +45,26 @@ pub(super) async fn task(
     Asked(remembered): Asked<Remembered>,
     request: Request,
 ) -> Result<Response, Failure> {
+    ask_agent(&api, framework_id, task_id, remembered, request).await
+}
+
+/// `POST /api/v1/tasks/{framework_id}/{task_id}/exec`: a command in a task's container. Both bodies go on for as long as it does.
+pub(super) async fn exec(
+    State(api): State<Api>,
+    At((framework_id, task_id)): At<(FrameworkId, TaskId)>,
+    Asked(remembered): Asked<Remembered>,
+    request: Request,
+) -> Result<Response, Failure> {
+    ask_agent(&api, framework_id, task_id, remembered, request).await
+}
+
+async fn ask_agent(
+    api: &Api,
+    framework_id: FrameworkId,
+    task_id: TaskId,
+    remembered: Remembered,
+    request: Request,
+) -> Result<Response, Failure> {
     let wanted = (framework_id.clone(), task_id.clone());
     let found = api.kernel.query(move |kernel, _| {
         let known = kernel.task(&wanted.0, &wanted.1).map(|task| task.agent_id);
@@ -58,7 +78,7 @@ pub(super) async fn task(
     })?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let target = target(&agent.url, &path)?;
-    forward(&api, target, request).await.map_err(|why| why.into_failure(&describe(&agent)))
+    forward(api, target, request).await.map_err(|why| why.into_failure(&describe(&agent)))
 }
 
 /// `/frameworks/{name}/…`: the rest of the path, asked of the framework's own REST API.
