@@ -7,19 +7,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use divvy_agent::container::{DeviceRule, SubIds};
 use divvy_agent::{FixedReservation, ResourceOverrides, UserName};
+use divvy_proto::container::Capability;
 use divvy_proto::ids::{AgentId, FrameworkId, Hostname, Principal, TaskId};
 use divvy_proto::resources::Resources;
 use divvy_proto::{Attributes, Bytes, RolePath};
-use divvy_sdk::cli::{LogArgs, Output};
+use divvy_sdk::cli::Output;
 
 mod agents;
 mod explain;
 mod policy;
+mod streams;
 
 pub(crate) use agents::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
 pub(crate) use explain::{About, Decisions, Events, Explain};
 pub(crate) use policy::{QuotaAction, SetQuota, WeightAction};
+pub(crate) use streams::{Exec, FilesAction, Logs, Stats};
 
 /// A cluster kernel: divides the resources of many machines among pluggable schedulers, fairly.
 #[derive(Debug, Parser)]
@@ -190,9 +194,28 @@ pub(crate) enum Command {
     Decisions(Decisions),
     /// Print what a task writes.
     #[command(
-        after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 100"
+        after_help = "Example:\n  divvy logs web.1.0-1 -f\n  divvy logs wordcount-1.3.1 --stderr --tail 100\n  divvy logs web.1.0-1 --since 10m"
     )]
     Logs(Logs),
+    /// Run a command inside a task's container.
+    ///
+    /// With -it, as if you sat there. The exit code is that of the command, 128 and the number of the signal that ended it, 127 if
+    /// there is no such program, 126 if it cannot be executed, and 125 if it did not come to that. When you go, it is ended.
+    #[command(
+        after_help = "Example:\n  divvy exec -it web.1.0-1 -- sh\n  divvy exec web.1.0-1 -- ps ax\n  tar c data | divvy exec -i web.1.0-1 -- tar x"
+    )]
+    Exec(Exec),
+    /// Show what tasks use, beside their limits, again and again.
+    #[command(after_help = "Example:\n  divvy stats\n  divvy stats web.1.0-1 --once -o json")]
+    Stats(Stats),
+    /// Look at and copy what is in a task's sandbox, also after its end.
+    #[command(
+        after_help = "Example:\n  divvy files ls web.1.0-1\n  divvy files cat web.1.0-1 stdout\n  divvy files get web.1.0-1 data"
+    )]
+    Files {
+        #[command(subcommand)]
+        action: FilesAction,
+    },
     /// Print a script that completes commands in your shell.
     #[command(after_help = "Example:\n  divvy completions bash > /etc/bash_completion.d/divvy")]
     Completions {
@@ -341,9 +364,25 @@ pub(crate) struct Agent {
     /// The user that tasks run as unless they name one.
     #[arg(long, env = "DIVVY_TASK_USER", default_value = "nobody")]
     pub(crate) task_user: UserName,
+    /// A capability beyond the usual ones that tasks may add, such as NET_ADMIN; again for each. With most of them a task that
+    /// runs as root is root on this machine.
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) allow_capability: Vec<Capability>,
+    /// A device that tasks may use, such as /dev/fuse:rw; to read only without `:rw`. Again for each.
+    #[arg(long, value_name = "DEVICE[:rw]")]
+    pub(crate) allow_device: Vec<DeviceRule>,
+    /// Ids of this machine that belong to nobody, for tasks with a user namespace: each gets 65536 of them.
+    #[arg(long, env = "DIVVY_SUBUID_RANGE", default_value_t = SubIds::default(), value_name = "FIRST:COUNT")]
+    pub(crate) subuid_range: SubIds,
     /// How long sandboxes of ended tasks are kept; less as the disk fills up, and not at all from 90% on.
     #[arg(long, env = "DIVVY_SANDBOX_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
     pub(crate) sandbox_retention: Duration,
+    /// Most of each of a task's logs in one file; then the next is begun.
+    #[arg(long, env = "DIVVY_LOG_MAX_SIZE", default_value = "10MiB", value_parser = log_size, value_name = "SIZE")]
+    pub(crate) log_max_size: u64,
+    /// How many files of each log are kept.
+    #[arg(long, env = "DIVVY_LOG_MAX_FILES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub(crate) log_max_files: u32,
     /// How much disk downloaded artifacts may take for later tasks; 0 keeps none.
     #[arg(long, env = "DIVVY_FETCH_CACHE_SIZE", default_value = "2GiB", value_name = "SIZE")]
     pub(crate) fetch_cache_size: Bytes,
@@ -397,14 +436,6 @@ pub(crate) enum TaskAction {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    /// Id of the task, or the beginning of it.
-    pub(crate) task: TaskId,
-    #[command(flatten)]
-    pub(crate) which: LogArgs,
-}
-
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
     let wrong =
         || "expected PRINCIPAL=CALLS with calls a second from 1 up, such as batch=100 or *=1000".to_owned();
@@ -413,6 +444,15 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
         (principal != "*").then(|| Principal::new(principal)).transpose().map_err(|e| e.to_string())?;
     let calls = calls.parse().ok().filter(|calls| *calls > 0).ok_or_else(wrong)?;
     Ok(RateLimit { principal, calls })
+}
+
+/// Smaller files would be rotated all the time.
+const LEAST_LOG: u64 = 4 << 10;
+
+fn log_size(text: &str) -> Result<u64, String> {
+    let size: Bytes = text.parse().map_err(|error: divvy_proto::Invalid| error.to_string())?;
+    let size = size.as_u64();
+    if size < LEAST_LOG { Err("expected 4KiB or more".to_owned()) } else { Ok(size) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use divvy_agent::{Agent, AgentConfig, KillTasks, MasterAddress};
+use divvy_agent::container::Rights;
+use divvy_agent::{Agent, AgentConfig, KillTasks, LogLimits, MasterAddress};
 use divvy_master::{Master, MasterConfig, kernel};
 use divvy_proto::ids::Hostname;
 use divvy_sdk::cli::{CliError, Context, open_store, print_line, refuse_beyond_loopback, stop_signal};
@@ -97,7 +98,13 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
     config.revocable = options.revocable;
     config.attributes = options.attributes;
     config.default_user = options.task_user;
+    config.rights = Rights {
+        capabilities: options.allow_capability,
+        devices: options.allow_device,
+        subids: options.subuid_range,
+    };
     config.sandbox_retention = options.sandbox_retention;
+    config.logs = LogLimits { max_size: options.log_max_size, max_files: options.log_max_files };
     config.fetch_cache_size = options.fetch_cache_size;
     config.fetch_timeout = options.fetch_timeout;
     Ok(config)

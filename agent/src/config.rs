@@ -15,7 +15,10 @@ use divvy_proto::resources::{Dimension, Resources};
 use divvy_proto::role::RolePath;
 use divvy_proto::{Bytes, Invalid};
 
-use crate::container::UserName;
+use crate::log::LogLimits;
+use crate::container::{Rights, UserName};
+use crate::image::ImageOptions;
+use crate::network::NetworkConfig;
 
 /// Everything that makes an agent. Two agents in one process share nothing but the machine.
 #[derive(Debug, Clone)]
@@ -44,10 +47,22 @@ pub struct AgentConfig {
     pub shim: Vec<OsString>,
     /// Paths that no container may see, such as the work directories of other agents on this machine.
     pub hidden: Vec<PathBuf>,
+    /// What of the machine's files tasks may mount: these, and all below them.
+    pub allow_host_paths: Vec<PathBuf>,
+    /// The files in it, root's alone, are the secrets that tasks may name.
+    pub secrets_dir: Option<PathBuf>,
+    /// The networks that tasks may ask for.
+    pub network: NetworkConfig,
+    /// What containers may be given beyond the default.
+    pub rights: Rights,
+    /// Where images come from, and when they go.
+    pub images: ImageOptions,
     /// From SIGTERM to SIGKILL for tasks that do not say (Mesos: 3 s).
     pub kill_grace: Duration,
     /// Most processes and threads of tasks that do not say.
     pub pids_limit: u32,
+    /// How much of tasks' logs is kept.
+    pub logs: LogLimits,
     /// How long the sandbox of an ended task is kept (Mesos: a week).
     pub sandbox_retention: Duration,
     /// The most that downloaded artifacts may take for later tasks; nothing is kept if it is zero (Mesos: 2 GiB).
@@ -85,8 +100,14 @@ impl AgentConfig {
             default_user: UserName::new("nobody")?,
             shim,
             hidden: Vec::new(),
+            allow_host_paths: Vec::new(),
+            secrets_dir: None,
+            network: NetworkConfig::default(),
+            rights: Rights::default(),
+            images: ImageOptions::default(),
             kill_grace: Duration::from_secs(3),
             pids_limit: 4096,
+            logs: LogLimits::default(),
             sandbox_retention: Duration::from_secs(7 * 24 * 3600),
             fetch_cache_size: Bytes::mib(2048),
             fetch_timeout: Duration::from_secs(300),

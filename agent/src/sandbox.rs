@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use divvy_proto::ids::{FrameworkId, TaskId};
+use divvy_proto::time::{Timestamp, millis};
 use tracing::{info, warn};
 
 use crate::supervisor::TaskKey;
@@ -60,6 +61,13 @@ impl Sandboxes {
         {
             warn!("cannot note the end of task {} on its sandbox: {error}", task.task_id);
         }
+    }
+
+    /// Until when the sandbox of an ended task is kept at least; `None` if there is none.
+    pub(crate) fn kept_until(&self, task: &TaskKey, retention: Duration) -> Option<Timestamp> {
+        let ended = fs::symlink_metadata(self.path(task)).and_then(|metadata| metadata.modified()).ok()?;
+        let until = (ended + retention).duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(Timestamp(millis(until)))
     }
 
     /// Removes the sandboxes of tasks that are not in `known` and ended more than `retention` ago, or less as the disk fills up.

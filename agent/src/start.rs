@@ -1,5 +1,6 @@
 //! How an agent starts: takes its work directory, sees what an earlier process left, and opens its doors.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
@@ -19,13 +20,14 @@ use tracing::{info, warn};
 use crate::agent::{Clock, Ears, Hands, MainLoop, Running};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::{self, AgentConfig};
-use crate::container::{ContainerState, Runtime, RuntimeConfig, RuntimeError};
+use crate::container::{ContainerId, ContainerState, Runtime, RuntimeConfig, RuntimeError};
 use crate::fetcher::{Fetcher, FetcherError};
 use crate::http::{self, Api, Live};
+use crate::image::{ImageError, Images};
 use crate::metrics::Metrics;
 use crate::prober::Prober;
 use crate::sandbox::Sandboxes;
-use crate::supervisor::{Config, Input, Recovered, Supervisor};
+use crate::supervisor::{Config, Input, LiveTask, Recovered, Supervisor, TaskKey};
 use crate::volumes::Volumes;
 use crate::{detect, link};
 
@@ -58,6 +60,9 @@ pub enum StartError {
     /// Containers cannot run here.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// What is kept of images cannot be used.
+    #[error("images: {0}")]
+    Images(String),
     /// The HTTP API cannot listen.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -96,6 +101,11 @@ impl Agent {
             cgroup_parent: cgroup_parent(&config, &work_dir.path),
             shim: config.shim.clone(),
             hidden: config.hidden.clone(),
+            logs: config.logs,
+            allow_host_paths: config.allow_host_paths.clone(),
+            secrets_dir: config.secrets_dir.clone(),
+            rights: config.rights.clone(),
+            network: config.network.clone(),
         })?;
         let sandboxes = Sandboxes::open(work_dir.path.join("sandboxes"));
         let sandboxes = sandboxes.map_err(work_dir.failed("prepare the sandboxes in"))?;
@@ -104,6 +114,10 @@ impl Agent {
         let mut recovered = recover(&checkpoints, &runtime).await?;
         recovered.volumes = volumes.list().map_err(work_dir.failed("list the volumes in"))?;
 
+        let no_images = |error: ImageError| StartError::Images(error.to_string());
+        let images = Images::open(work_dir.path.join("images"), &config.images).map_err(no_images)?;
+        images.retain(&containers(&recovered));
+
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let http_addr = listener.local_addr().map_err(failed)?;
@@ -111,12 +125,13 @@ impl Agent {
         info!("agent {} at {} has {}", core.agent.hostname, core.agent.url, core.agent.resources);
 
         let (inputs, inputs_in) = mpsc::channel(QUEUE);
-        let (live, live_seen) = watch::channel(Live::default());
+        let (live, live_seen) = watch::channel(running(&recovered));
         let (metrics, stop) = (Arc::<Metrics>::default(), CancellationToken::new());
         let done = inputs.clone();
         let writer = checkpoints.writer(move |token| drop(done.blocking_send(Input::Checkpointed(token))));
         let hands = Hands {
-            prober: Prober::new(runtime.clone(), core.agent.address.clone(), inputs.clone())?,
+            prober: Prober::new(runtime.clone(), core.agent.address.clone(), inputs.clone())
+                .map_err(work_dir.failed("start the thread that probes tasks of"))?,
             inputs,
             runtime: runtime.clone(),
             writer: writer.map_err(work_dir.failed("start the thread that writes to"))?,
@@ -125,12 +140,14 @@ impl Agent {
                 config.fetch_cache_size,
                 config.fetch_timeout,
             )?,
+            images: images.clone(),
             sandboxes: sandboxes.clone(),
             volumes,
             metrics: metrics.clone(),
             live,
         };
-        let api = Api { sandboxes, runtime, live: live_seen, metrics, stop: stop.clone() };
+        let retention = config.sandbox_retention;
+        let api = Api { sandboxes, runtime, live: live_seen, retention, images: images.clone(), metrics, stop: stop.clone() };
         let http = tokio::spawn(serve(listener, api));
         let (orders, orders_in) = mpsc::channel(1);
         let (events, links) = mpsc::channel(QUEUE);
@@ -138,8 +155,10 @@ impl Agent {
         let main_loop = MainLoop::new(Supervisor::new(core), Clock::new(), hands, config.sandbox_retention);
         let main = tokio::spawn(async move {
             let dial = tokio::spawn(link::keep_open(config.master, events));
+            let tend = tokio::spawn(images.tend());
             main_loop.run(Input::Recovered(recovered), ears).await;
             dial.abort();
+            tend.abort();
             drop(work_dir); // only now may another agent have it
         });
         Ok(Running { http_addr, orders, main, http, stop })
@@ -172,6 +191,17 @@ impl WorkDir {
     }
 }
 
+/// The tasks that run already. Whoever asks before the main loop has looked must not hear that there are none.
+fn running(recovered: &Recovered) -> Live {
+    let running = recovered.tasks.iter().filter(|(_, state)| matches!(state, ContainerState::Running { .. }));
+    let live = running.map(|(record, _)| {
+        let key =
+            TaskKey { framework_id: record.framework_id.clone(), task_id: record.info.id.clone() };
+        (key, LiveTask { container: record.container.clone(), running_since: record.running_since })
+    });
+    Live::new(live.collect())
+}
+
 /// What an earlier process wrote down, and what has become of its containers.
 async fn recover(checkpoints: &Checkpoints, runtime: &Runtime) -> Result<Recovered, StartError> {
     let loaded = checkpoints.load()?;
@@ -188,6 +218,12 @@ async fn recover(checkpoints: &Checkpoints, runtime: &Runtime) -> Result<Recover
         info!("recovered {} tasks", recovered.tasks.len());
     }
     Ok(recovered)
+}
+
+/// Every container that there is, or that a task will want destroyed.
+fn containers(recovered: &Recovered) -> BTreeSet<ContainerId> {
+    let of_tasks = recovered.tasks.iter().map(|(record, _)| record.container.clone());
+    of_tasks.chain(recovered.containers.iter().cloned()).collect()
 }
 
 fn supervisor_config(

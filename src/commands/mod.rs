@@ -3,6 +3,7 @@
 mod agents;
 mod cluster;
 mod events;
+mod exec;
 mod explain;
 mod logs;
 mod policy;
@@ -11,6 +12,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use divvy_proto::api;
+use divvy_proto::ids::TaskId;
 use divvy_sdk::cli::{CliError, Context, Output};
 use serde_json::{Map, Value};
 
@@ -20,7 +23,10 @@ use crate::{dev, serve};
 /// Runs a command; its exit code says how it ended (see [`CliError`]).
 pub(crate) async fn run(cli: Cli) -> ExitCode {
     let done = match Context::new(&cli.master, cli.output) {
-        Ok(context) => dispatch(cli.command, &context).await,
+        Ok(context) => match cli.command {
+            Command::Exec(options) => return exec::run(&context, options).await,
+            command => dispatch(command, &context).await,
+        },
         Err(error) => Err(error),
     };
     match done {
@@ -61,11 +67,21 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Decisions(options) => explain::decisions(context, options).await,
         Command::Events(options) => events::run(context, options).await,
         Command::Logs(options) => logs::run(context, options).await,
+        // It has exit codes of its own.
+        Command::Exec(_) | Command::Stats(_) | Command::Files { .. } => Ok(()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "divvy", &mut std::io::stdout());
             Ok(())
         }
     }
+}
+
+/// The task with this id, or the only one whose id begins so.
+async fn find_task(context: &Context, wanted: &TaskId) -> Result<api::Task, CliError> {
+    context.get(&format!("/api/v1/tasks/{wanted}")).await.map_err(|error| match error {
+        CliError::Failed(why) => CliError::Usage(format!("{why}; see `divvy tasks --all`")),
+        error => error,
+    })
 }
 
 /// Says that something was done: to people in a sentence, to programs what is now true, as one object that also has

@@ -5,11 +5,11 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::RuntimeConfig;
 use super::error::LaunchError;
-use super::link::{ExecReport, ExecRequest, Report};
+use super::link::{AttachRequest, ExecReport, ExecRequest, Report};
 use super::plan::Record;
 use super::spec::{ExecResult, Started};
 
@@ -108,6 +108,36 @@ pub(super) async fn exec(
             Err(error) => Err(io::Error::from(error).into()),
         },
     }
+}
+
+/// A command in a container and both ends of its line, which speaks the frames of [`divvy_proto::exec`]. It is ended when
+/// `input` is dropped.
+#[derive(Debug)]
+pub struct Attached {
+    /// What is said to the command's helper.
+    pub input: ChildStdin,
+    /// What the helper says. It ends with the command.
+    pub output: ChildStdout,
+}
+
+/// Starts a helper for a command that somebody is attached to.
+pub(super) async fn attach(
+    config: &RuntimeConfig,
+    record: &Record,
+    request: &AttachRequest,
+) -> io::Result<Attached> {
+    let mut command = command(config, "attach", record)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut helper = command.spawn()?;
+    let (Some(mut input), Some(output)) = (helper.stdin.take(), helper.stdout.take()) else {
+        return Err(io::Error::other("a helper without pipes"));
+    };
+    tokio::spawn(async move { helper.wait().await });
+    let words = serde_json::to_vec(request).map_err(io::Error::from)?;
+    let length = u32::try_from(words.len()).map_err(io::Error::other)?;
+    input.write_all(&length.to_be_bytes()).await?;
+    input.write_all(&words).await?;
+    Ok(Attached { input, output })
 }
 
 async fn end(mut helper: Child) -> io::Result<()> {

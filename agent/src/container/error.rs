@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use divvy_proto::ids::VolumeId;
+use divvy_proto::ids::{SecretName, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{ContainerId, UserName};
@@ -19,6 +19,9 @@ pub enum LaunchError {
         program: String,
         /// What stands in the way.
         why: String,
+        /// It is not there at all.
+        #[serde(default)]
+        missing: bool,
     },
     /// The host does not have the user.
     #[error("user {0} does not exist on this host")]
@@ -43,6 +46,30 @@ pub enum LaunchError {
         id: VolumeId,
         /// Where the container would see it.
         path: PathBuf,
+        /// What stands in the way.
+        why: String,
+    },
+    /// A network cannot be had.
+    #[error("network {network}: {why}")]
+    Network {
+        /// Its name.
+        network: String,
+        /// What stands in the way, and what to install or to change.
+        why: String,
+    },
+    /// Something cannot be mounted.
+    #[error("nothing can be mounted at {}: {why}", .path.display())]
+    Mount {
+        /// Where the container would see it.
+        path: PathBuf,
+        /// What stands in the way.
+        why: String,
+    },
+    /// A secret cannot be given to the container.
+    #[error("secret {name}: {why}")]
+    Secret {
+        /// Which.
+        name: SecretName,
         /// What stands in the way.
         why: String,
     },
@@ -103,6 +130,14 @@ pub enum RuntimeError {
         /// Which container.
         id: ContainerId,
         /// On which file, and what the kernel said.
+        why: String,
+    },
+    /// A container cannot be detached from its network.
+    #[error("container {id}: cannot detach it from its network: {why}")]
+    Network {
+        /// Which container.
+        id: ContainerId,
+        /// Why not.
         why: String,
     },
     /// A container's shim cannot be started or spoken to.

@@ -40,6 +40,16 @@ pub(crate) struct ExecRequest {
     pub(crate) argv: Vec<String>,
 }
 
+/// What the helper that runs somebody's command in a container is told first, on its standard input: its length in four bytes,
+/// the highest first, and this. What follows are the frames of [`divvy_proto::exec`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AttachRequest {
+    /// The container's first process as the host sees it.
+    pub(crate) pid: u32,
+    /// The command.
+    pub(crate) start: divvy_proto::exec::ExecStart,
+}
+
 /// What came of it, on the helper's standard error.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

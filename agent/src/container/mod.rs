@@ -8,19 +8,21 @@ mod error;
 mod isolators;
 mod link;
 mod plan;
+mod rights;
 mod spec;
 mod sys;
 
 // What the shim is made of.
 pub(crate) use cgroup::detect as cgroups;
 pub(crate) use isolators::{CLONE_FLAGS, enter, isolate};
-pub(crate) use link::{ExecReport, ExecRequest, Greeting, Report};
-pub(crate) use plan::{Plan, Record, Running, boot_id};
-pub(crate) use sys::{Cloned, clone, pidfd_open, pidfd_signal, prctl, start_time};
+pub(crate) use link::{AttachRequest, ExecReport, ExecRequest, Greeting, Report};
+pub(crate) use plan::{LogPipes, Plan, Record, Running, boot_id};
+pub(crate) use sys::{Cloned, clone, ended_within, pidfd_open, pidfd_signal, prctl, start_time};
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -31,11 +33,15 @@ use divvy_proto::api::Usage;
 pub use divvy_proto::container::StopSignal;
 use divvy_proto::{Bytes, Timestamp};
 
+use crate::network::{NetworkConfig, netns};
 use cgroup::{Group, KillError};
+pub use command::Attached;
 use command::ExecFailure;
 pub use error::{LaunchError, RuntimeError};
+pub use crate::log::LogLimits;
 use isolators::Host;
 use link::Link;
+pub use rights::{DeviceRule, Rights, SubIds};
 pub use spec::{
     ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, PortMap, Root, SANDBOX, Started,
     UserName, VolumeBind,
@@ -54,6 +60,16 @@ pub struct RuntimeConfig {
     pub shim: Vec<OsString>,
     /// Further host paths that no container may see, such as the work directories of other agents on this host.
     pub hidden: Vec<PathBuf>,
+    /// How much of each log is kept.
+    pub logs: LogLimits,
+    /// What of the host's files tasks may mount: these, and all below them.
+    pub allow_host_paths: Vec<PathBuf>,
+    /// The files in it, root's alone, are the secrets that tasks may name.
+    pub secrets_dir: Option<PathBuf>,
+    /// The networks that containers may ask for.
+    pub network: NetworkConfig,
+    /// What containers may be given beyond the default.
+    pub rights: Rights,
 }
 
 /// Launches and ends containers, and finds those again that an earlier agent launched. Cheap to clone.
@@ -95,6 +111,7 @@ impl Runtime {
     /// Why it was not started. Nothing is left of it then but what was in the sandbox.
     pub async fn launch(&self, spec: &ContainerSpec) -> Result<Started, LaunchError> {
         check_spec(spec)?;
+        isolators::check(&self.host, spec)?;
         let record = self.record(&spec.id);
         match record.create() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -106,11 +123,17 @@ impl Runtime {
             group: self.group(&spec.id),
             spec: spec.clone(),
             entrance: cgroup::Entrance::default(),
+            network: isolators::network::Wiring::default(),
             layout: isolators::rootfs::Layout::default(),
             identity: isolators::security::Identity::default(),
+            logs: LogLimits::default(),
+            pipes: None,
         };
         let launched = match self.blocking(move |host| prepare(host, plan)).await {
-            Ok(()) => command::run(&self.host.config, &record).await,
+            Ok(addresses) => {
+                let started = command::run(&self.host.config, &record).await;
+                started.map(|started| Started { addresses, ..started })
+            }
             Err(error) => Err(error),
         };
         if launched.is_err()
@@ -144,7 +167,7 @@ impl Runtime {
     /// Its state cannot be read.
     pub async fn state(&self, id: &ContainerId) -> Result<ContainerState, RuntimeError> {
         match self.connect(id).await? {
-            Some(link) => Ok(ContainerState::Running { pid: link.pid, addresses: Vec::new() }),
+            Some(link) => Ok(ContainerState::Running { pid: link.pid, addresses: self.addresses(id)? }),
             None => self.remembered(id),
         }
     }
@@ -227,7 +250,7 @@ impl Runtime {
         .await
     }
 
-    /// Removes what all containers share, once there is none: the cgroups above theirs. For an agent that leaves the host for
+    /// Removes what all containers share, once there is none: the cgroups above theirs, and the bridge. For an agent that leaves the host for
     /// good, or ends with nothing running; the next launch makes them again.
     ///
     /// # Errors
@@ -235,6 +258,9 @@ impl Runtime {
     pub async fn retire(&self) -> Result<(), RuntimeError> {
         self.blocking(|host| {
             host.cgroups.prune(&Group::new(&host.config.cgroup_parent, ""));
+            if let Err(error) = netns::remove_idle_bridge(&host.config.network.bridge) {
+                tracing::warn!(%error, "cannot remove the bridge {}", host.config.network.bridge);
+            }
             Ok(())
         })
         .await
@@ -273,6 +299,21 @@ impl Runtime {
         })
     }
 
+    /// Runs a command inside a container as [`Runtime::exec`] does, for somebody who types and reads along.
+    ///
+    /// # Errors
+    /// The container does not run, or no helper can be started. Whether the command can is told in its output.
+    pub async fn attach(
+        &self,
+        id: &ContainerId,
+        start: divvy_proto::exec::ExecStart,
+    ) -> Result<Attached, RuntimeError> {
+        let link = self.connect(id).await?.ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
+        let request = AttachRequest { pid: link.pid, start };
+        let attached = command::attach(&self.host.config, &self.record(id), &request).await;
+        attached.map_err(shim(id, "run a command by"))
+    }
+
     fn record(&self, id: &ContainerId) -> Record {
         Record::at(self.host.config.state_dir.join(id.as_str()))
     }
@@ -283,6 +324,24 @@ impl Runtime {
 
     async fn connect(&self, id: &ContainerId) -> Result<Option<Link>, RuntimeError> {
         in_time(Link::connect(&self.record(id))).await.map_err(shim(id, "connect to"))
+    }
+
+    /// The network namespace of a container that runs, and its addresses there; `None` if it uses the host's.
+    ///
+    /// # Errors
+    /// There is no such container, or its state cannot be read.
+    pub async fn network(&self, id: &ContainerId) -> Result<Option<(fs::File, Vec<IpAddr>)>, RuntimeError> {
+        let link = self.connect(id).await?.ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
+        let path = PathBuf::from(format!("/proc/{}/ns/net", link.pid));
+        let namespace = netns::open_other(&path).map_err(file("open", &path))?;
+        namespace.map(|namespace| Ok((namespace, self.addresses(id)?))).transpose()
+    }
+
+    /// The addresses of a container with a network that is not the host's.
+    fn addresses(&self, id: &ContainerId) -> Result<Vec<IpAddr>, RuntimeError> {
+        let record = self.record(id);
+        let plan = record.plan().map_err(file("read", record.path()))?;
+        Ok(plan.map(|plan| plan.network.addresses).unwrap_or_default())
     }
 
     /// What is on record of a container without a shim.
@@ -407,11 +466,12 @@ async fn in_time<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T
     tokio::time::timeout(SHIM_PATIENCE, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The part of a launch that the agent does.
-fn prepare(host: &Host, mut plan: Plan) -> Result<(), LaunchError> {
+/// The part of a launch that the agent does. Answers with the container's own addresses.
+fn prepare(host: &Host, mut plan: Plan) -> Result<Vec<IpAddr>, LaunchError> {
     let record = Record::at(host.config.state_dir.join(plan.spec.id.as_str()));
     isolators::prepare(host, &record, &mut plan)?;
-    record.write_plan(&plan).map_err(isolators::step_on("write the plan in", record.path()))
+    record.write_plan(&plan).map_err(isolators::step_on("write the plan in", record.path()))?;
+    Ok(plan.network.addresses)
 }
 
 /// Kills the first process, and with it everything in its pid namespace, and gives the shim time to note how it ended.

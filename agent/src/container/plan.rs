@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup;
-use super::isolators::{rootfs, security};
+use super::isolators::{network, rootfs, security};
 use super::spec::{ContainerSpec, Exited};
+use crate::log::LogLimits;
+use crate::network::Attachment;
 
 /// A container, worked out: what was asked for, and what each isolator made of it. The shim needs nothing else.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,10 +27,26 @@ pub(crate) struct Plan {
     pub(crate) group: cgroup::Group,
     /// The way into it.
     pub(crate) entrance: cgroup::Entrance,
+    /// What it is connected to.
+    #[serde(default)]
+    pub(crate) network: network::Wiring,
     /// What the container sees as its files.
     pub(crate) layout: rootfs::Layout,
     /// Whom the program runs as.
     pub(crate) identity: security::Identity,
+    /// How much of its logs is kept.
+    #[serde(default)]
+    pub(crate) logs: LogLimits,
+    /// Where its stdout and stderr go: made by the shim, for its child.
+    #[serde(skip)]
+    pub(crate) pipes: Option<LogPipes>,
+}
+
+/// The container's ends of the pipes that its logs come from.
+#[derive(Debug)]
+pub(crate) struct LogPipes {
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
 }
 
 /// The shim's note that the program has been executed.
@@ -72,6 +90,21 @@ impl Record {
         self.0.join("tmp")
     }
 
+    /// What the container writes to its image's files.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    /// What the kernel needs beside that.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    /// Where the container's secrets are put together, in its own mount namespace: for the host this is an empty directory.
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.0.join("secrets")
+    }
+
     /// The shim's socket, by a path that is short enough for a socket address however deep the directory lies. It is good
     /// for as long as the returned handle is.
     pub(crate) fn socket(&self) -> io::Result<(File, PathBuf)> {
@@ -95,6 +128,25 @@ impl Record {
 
     pub(crate) fn write_running(&self, running: &Running) -> io::Result<()> {
         write(&self.0.join("running.json"), running, Durability::Process)
+    }
+
+    /// What ties the container to a network, written down before it does.
+    pub(crate) fn attachment(&self) -> io::Result<Option<Attachment>> {
+        read(&self.0.join("network.json"))
+    }
+
+    pub(crate) fn write_attachment(&self, attachment: &Attachment) -> io::Result<()> {
+        write(&self.0.join("network.json"), attachment, Durability::Process)
+    }
+
+    /// Keeps the container's network namespace until it has been detached.
+    pub(crate) fn network_pin(&self) -> PathBuf {
+        self.0.join("netns")
+    }
+
+    /// What the network's plugins log.
+    pub(crate) fn network_log(&self) -> PathBuf {
+        self.0.join("network.log")
     }
 
     pub(crate) fn exited(&self) -> io::Result<Option<Exited>> {

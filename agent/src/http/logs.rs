@@ -1,9 +1,9 @@
-//! What a task wrote to stdout and stderr: all of it, its end, or on and on until the task has ended and all is read.
+//! What a task wrote to stdout and stderr: all that is kept of it, its end, what came since a time, or on and on until the task
+//! has ended and all is read.
+//!
+//! Not here: how a log lies in its files; see [`crate::log`] and [`super::segments`].
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,18 +11,20 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use divvy_proto::Timestamp;
 use futures::Stream;
-use rustix::fs::ResolveFlags;
 use serde::Deserialize;
 
-use super::files::{blocking, open_file, refusal};
+use super::files::{blocking, refusal};
+use super::segments::{Log, Position};
 use super::{Api, Refusal, task_key};
 use crate::supervisor::TaskKey;
 
 /// How often a log that is followed is looked at. There is no event for "somebody appended" that is cheaper at this pace.
 const LOOK: Duration = Duration::from_millis(100);
-/// So much is read at once.
-const CHUNK: usize = 64 << 10;
+
+/// Where in the log the answer begins: so that a client whose line broke off can go on from where it was.
+pub(super) const OFFSET: &str = "divvy-log-offset";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct LogsQuery {
@@ -33,7 +35,9 @@ pub(super) struct LogsQuery {
     follow: bool,
     /// Begin so many lines before the end.
     tail: Option<usize>,
-    /// Begin at this byte. Not together with `tail`.
+    /// Begin with what was written at this time or later, to the second.
+    since: Option<Timestamp>,
+    /// Begin at this byte of the log, or the first after it that is kept. Not together with `tail` and `since`.
     offset: Option<u64>,
 }
 
@@ -60,96 +64,70 @@ pub(super) async fn logs(
     query: Result<Query<LogsQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) = query.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
-    if query.tail.is_some() && query.offset.is_some() {
-        return Err(Refusal(StatusCode::BAD_REQUEST, "tail and offset exclude each other".to_owned()));
+    if query.offset.is_some() && (query.tail.is_some() || query.since.is_some()) {
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "tail or since and offset exclude each other".to_owned(),
+        ));
     }
     let key = task_key(task)?;
     let name = query.stream.file_name();
-    let sandbox = api.sandboxes.path(&key);
-    let (directory, tail, offset) = (sandbox.clone(), query.tail, query.offset);
-    let opened = blocking(move || open(&directory, name, tail, offset)).await;
-    let start = match opened {
-        Ok(start) => Some(start),
+    let log = Log { sandbox: api.sandboxes.path(&key), name };
+    let (opened, follow) = (log.clone(), query.follow);
+    let at = match blocking(move || start(&opened, &query)).await {
+        Ok((at, until)) => Some((at, until)),
         // Its container is being made, and the log comes with it.
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_live(&api, &key) => None,
         Err(error) => return Err(refusal(name, &error)),
     };
-    let reader = Reader { api, key, sandbox, name, at: start, follow: query.follow };
-    let headers =
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let offset = at.as_ref().map_or(0, |(at, _)| at.offset).to_string();
+    let until = at.as_ref().filter(|_| !follow).map(|(_, until)| *until);
+    let reader = Reader { api, key, log, at: at.map(|(at, _)| at), until, follow };
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::HeaderName::from_static(OFFSET), offset),
+    ];
     Ok((headers, Body::from_stream(reader.into_stream())).into_response())
+}
+
+/// Where to begin, and where the log ends by now.
+fn start(log: &Log, query: &LogsQuery) -> io::Result<(Position, u64)> {
+    let segments = log.segments()?;
+    let mut start = query.offset.unwrap_or(0);
+    if let Some(lines) = query.tail {
+        start = start.max(segments.start_of_tail(lines)?);
+    }
+    if let Some(time) = query.since {
+        start = start.max(segments.start_of_time(log, time)?);
+    }
+    let end = segments.end();
+    Ok((segments.position(start), end))
 }
 
 fn is_live(api: &Api, key: &TaskKey) -> bool {
     api.live.borrow().contains_key(key)
 }
 
-/// An open log and the position from which to read.
-struct Position {
-    file: File,
-    offset: u64,
-}
-
-/// A task owns its sandbox and could have put a link in the place of its log: none is followed.
-fn open(
-    sandbox: &std::path::Path,
-    name: &str,
-    tail: Option<usize>,
-    offset: Option<u64>,
-) -> io::Result<Position> {
-    let mut file = open_file(sandbox, name, ResolveFlags::NO_SYMLINKS)?;
-    let offset = match tail {
-        Some(lines) => start_of_tail(&mut file, lines)?,
-        None => offset.unwrap_or(0),
-    };
-    Ok(Position { file, offset })
-}
-
-/// Where the last `lines` lines begin.
-fn start_of_tail(file: &mut File, lines: usize) -> io::Result<u64> {
-    let mut end = file.seek(SeekFrom::End(0))?;
-    if lines == 0 {
-        return Ok(end);
-    }
-    let mut buffer = vec![0; CHUNK];
-    let (mut found, mut at_end) = (0_usize, true);
-    while end > 0 {
-        let size = end.min(CHUNK as u64);
-        let start = end - size;
-        let Some(block) = buffer.get_mut(..usize::try_from(size).unwrap_or(CHUNK)) else { break };
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(block)?;
-        for (index, byte) in block.iter().enumerate().rev() {
-            if *byte != b'\n' {
-                at_end = false;
-                continue;
-            }
-            // The line end that closes the last line begins no further one.
-            found += usize::from(!std::mem::take(&mut at_end));
-            if found >= lines {
-                return Ok(start + index as u64 + 1);
-            }
-        }
-        end = start;
-    }
-    Ok(0)
-}
-
 /// Reads a log piece by piece, as fast as the reader at the other end takes it.
 struct Reader {
     api: Api,
     key: TaskKey,
-    sandbox: PathBuf,
-    name: &'static str,
+    log: Log,
     at: Option<Position>,
+    /// Who does not follow gets what was there when asked; a task that writes faster than it is read would have no end.
+    until: Option<u64>,
     follow: bool,
 }
 
 impl Reader {
     fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> {
-        futures::stream::unfold(self, |mut reader| async move {
-            let next = reader.next().await.transpose()?;
-            Some((next, reader))
+        futures::stream::unfold(Some(self), |reader| async move {
+            let mut reader = reader?;
+            match reader.next().await.transpose()? {
+                Ok(piece) => Some((Ok(piece), Some(reader))),
+                Err(error) => Some((Err(error), None)),
+            }
         })
     }
 
@@ -157,7 +135,7 @@ impl Reader {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             // Asked before reading: what was written before the end is then certainly read.
-            let goes_on = self.follow && is_live(&self.api, &self.key) && !self.api.stop.is_cancelled();
+            let goes_on = self.follow && is_live(&self.api, &self.key);
             let piece = self.read().await?;
             if !piece.is_empty() {
                 return Ok(Some(piece));
@@ -167,55 +145,28 @@ impl Reader {
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                () = self.api.stop.cancelled() => {}
+                // The answer breaks off rather than ends: whoever follows asks again.
+                () = self.api.stop.cancelled() => return Err(io::Error::other("the agent stops")),
             }
         }
     }
 
     async fn read(&mut self) -> io::Result<Bytes> {
-        let (at, sandbox, name) = (self.at.take(), self.sandbox.clone(), self.name);
+        let (at, log, until) = (self.at.take(), self.log.clone(), self.until);
         let (at, piece) = blocking(move || {
             let mut at = match at {
                 Some(at) => at,
-                None => match open(&sandbox, name, None, None) {
+                None => match log.segments() {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Bytes::new())),
-                    opened => opened?,
+                    segments => segments?.position(0),
                 },
             };
-            let mut buffer = vec![0; CHUNK];
-            let count = at.file.read_at(&mut buffer, at.offset)?;
-            buffer.truncate(count);
-            at.offset += count as u64;
-            Ok((Some(at), Bytes::from(buffer)))
+            let most = until.map_or(u64::MAX, |until| until.saturating_sub(at.offset));
+            let piece = at.read(&log, most)?;
+            Ok((Some(at), Bytes::from(piece)))
         })
         .await?;
         self.at = at;
         Ok(piece)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    #[test]
-    fn a_tail_begins_at_a_line() {
-        let tail = |text: &str, lines| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-            let start = start_of_tail(&mut file, lines).unwrap();
-            text[usize::try_from(start).unwrap()..].to_owned()
-        };
-        assert_eq!(tail("a\nb\nc\n", 2), "b\nc\n");
-        assert_eq!(tail("a\nb\nc", 2), "b\nc");
-        assert_eq!(tail("a\n\n", 1), "\n");
-        assert_eq!(tail("a\nb\n", 9), "a\nb\n");
-        assert_eq!(tail("a\nb\n", 0), "");
-        assert_eq!(tail("a\nb", 0), "");
-        assert_eq!(tail("", 3), "");
-        let long = format!("{}\n{}\nend\n", "x".repeat(CHUNK), "y".repeat(CHUNK));
-        assert_eq!(tail(&long, 2), long[CHUNK + 1..]);
     }
 }

@@ -1,17 +1,20 @@
-//! The agent's own HTTP API: logs and files of sandboxes, live use of containers, health, metrics.
+//! The agent's own HTTP API: logs and files of sandboxes, commands in containers and their live use, health, metrics.
 //!
-//! Not here: anything that changes something. Orders come from the master alone.
+//! Not here: anything that changes which tasks there are. Such orders come from the master alone.
 
+mod exec;
 mod files;
 mod logs;
+mod segments;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use divvy_proto::Invalid;
 use divvy_proto::api::{Problem, Usage};
@@ -19,7 +22,8 @@ use divvy_proto::ids::{FrameworkId, TaskId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::container::Runtime;
+use crate::container::{ContainerId, Runtime};
+use crate::image::Images;
 use crate::metrics::Metrics;
 use crate::sandbox::Sandboxes;
 use crate::supervisor::{LiveTask, TaskKey};
@@ -33,6 +37,9 @@ pub(crate) struct Api {
     pub(crate) sandboxes: Sandboxes,
     pub(crate) runtime: Runtime,
     pub(crate) live: watch::Receiver<Live>,
+    /// How long sandboxes of ended tasks are kept.
+    pub(crate) retention: Duration,
+    pub(crate) images: Images,
     pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the agent stops: streams that follow a log end.
     pub(crate) stop: CancellationToken,
@@ -44,6 +51,7 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/health", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
+        .route(&format!("{task}/exec"), post(exec::exec))
         .route(&format!("{task}/logs"), get(logs::logs))
         .route(&format!("{task}/usage"), get(usage))
         .route(&format!("{task}/files"), get(files::list))
@@ -77,16 +85,28 @@ fn task_key((framework_id, task_id): (String, String)) -> Result<TaskKey, Refusa
     Ok(TaskKey { framework_id: FrameworkId::new(framework_id)?, task_id: TaskId::new(task_id)? })
 }
 
+/// The container of a task that runs, or what is left of it.
+fn live_container(api: &Api, key: &TaskKey) -> Result<ContainerId, Refusal> {
+    let container = api.live.borrow().get(key).map(|task| task.container.clone());
+    container.ok_or_else(|| match api.sandboxes.kept_until(key, api.retention) {
+        Some(until) => Refusal(
+            StatusCode::CONFLICT,
+            format!(
+                "task {} has ended: its sandbox is kept until {until}; see `divvy logs` and `divvy files`",
+                key.task_id
+            ),
+        ),
+        None => Refusal::not_found(format!("task {} does not run here", key.task_id)),
+    })
+}
+
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let text = api.metrics.render(api.live.borrow().len());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 async fn usage(State(api): State<Api>, Path(task): Path<(String, String)>) -> Result<Json<Usage>, Refusal> {
-    let key = task_key(task)?;
-    let container = api.live.borrow().get(&key).map(|task| task.container.clone());
-    let container =
-        container.ok_or_else(|| Refusal::not_found(format!("task {} does not run here", key.task_id)))?;
+    let container = live_container(&api, &task_key(task)?)?;
     let usage = api.runtime.usage(&container).await;
     usage.map(Json).map_err(|error| Refusal::not_found(error.to_string()))
 }

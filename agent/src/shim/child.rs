@@ -130,7 +130,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Executes a program, and says why if that fails.
 fn execute(spec: &ContainerSpec, argv: &[String]) -> LaunchError {
     let program = argv.first().map_or("", String::as_str);
-    let error = |why: String| LaunchError::Program { program: program.to_owned(), why };
+    let missing = std::cell::Cell::new(false);
+    let error =
+        |why: String| LaunchError::Program { program: program.to_owned(), why, missing: missing.get() };
     let arguments: Result<Vec<_>, _> = argv.iter().map(|text| CString::new(text.as_str())).collect();
     let variables = spec.env.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
     let (Ok(arguments), Ok(variables)) = (arguments, variables.collect::<Result<Vec<_>, _>>()) else {
@@ -138,6 +140,7 @@ fn execute(spec: &ContainerSpec, argv: &[String]) -> LaunchError {
     };
     if program.contains('/') {
         let errno = exec(program, &arguments, &variables);
+        missing.set(errno == Errno::ENOENT && !Path::new(program).exists());
         return error(why(spec, program, errno));
     }
     let path = spec.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
@@ -151,7 +154,10 @@ fn execute(spec: &ContainerSpec, argv: &[String]) -> LaunchError {
     }
     match found {
         Some((candidate, errno)) => error(why(spec, &candidate, errno)),
-        None => error(format!("no such program in the container's PATH, {path}")),
+        None => {
+            missing.set(true);
+            error(format!("no such program in the container's PATH, {path}"))
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn exec(record: &Record) -> i32 {
     0
 }
 
-fn failed<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> LaunchError {
+pub(super) fn failed<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> LaunchError {
     let what = what.to_owned();
     move |why| LaunchError::Step { what, why: why.to_string() }
 }
@@ -40,22 +40,31 @@ fn start(record: &Record) -> Result<Child, LaunchError> {
     // A pid namespace is entered by children only.
     setns(container.as_fd(), CloneFlags::CLONE_NEWPID)
         .map_err(failed("enter the container's pid namespace"))?;
-    child::spawn(&plan, 0, &request.argv, || go_inside(&plan, &container))
+    let redirect = || {
+        let nowhere = File::open("/dev/null").map_err(failed("open /dev/null"))?;
+        dup2_stdin(nowhere.as_fd())
+            .and_then(|()| dup2_stderr(io::stdout().as_fd()))
+            .map_err(failed("redirect stdin and stderr"))
+    };
+    child::spawn(&plan, 0, &request.argv, || go_inside(&plan, &container, redirect))
 }
 
-/// The cgroup first: its files are not to be seen from inside.
-fn go_inside(plan: &Plan, container: &OwnedFd) -> Result<(), LaunchError> {
+/// Puts the calling process into a container that there is, in a session of its own, and has it `redirect` its standard streams
+/// there. The cgroup first: its files are not to be seen from inside.
+pub(super) fn go_inside(
+    plan: &Plan,
+    container: &OwnedFd,
+    redirect: impl FnOnce() -> Result<(), LaunchError>,
+) -> Result<(), LaunchError> {
     plan.entrance.join().map_err(failed("join the container's cgroup"))?;
     setsid().map_err(failed("start a session"))?;
     let namespaces = CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP
+        | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWNS;
     setns(container.as_fd(), namespaces).map_err(failed("enter the container's namespaces"))?;
-    let nowhere = File::open("/dev/null").map_err(failed("open /dev/null"))?;
-    dup2_stdin(nowhere.as_fd())
-        .and_then(|()| dup2_stderr(io::stdout().as_fd()))
-        .map_err(failed("redirect stdin and stderr"))?;
+    redirect()?;
     enter(plan)
 }
 

@@ -2,13 +2,16 @@
 //! exit status, and answers the next agent over a socket. It is the agent's binary, executed anew, and has a single thread
 //! from its first instruction: so what it clones may do more than a child of a program with threads may.
 //!
-//! `shim run DIR` keeps the container whose record is DIR; `shim exec DIR` runs a command inside it, for a health check.
+//! `shim run DIR` keeps the container whose record is DIR; `shim exec DIR` runs a command inside it, for a health check;
+//! `shim attach DIR` runs one for somebody who types and reads along.
 //!
 //! It is no subreaper: whatever loses its parent inside the container goes to the container's pid 1, which is the task's
 //! command itself, and dies with it. A command that does not reap them keeps their zombies, within its limit on processes.
 
+mod attach;
 mod child;
 mod exec;
+mod log;
 mod run;
 
 use std::ffi::OsString;
@@ -28,9 +31,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ! {
     let code = match (verb.as_ref().and_then(|verb| verb.to_str()), record, args.next()) {
         (Some("run"), Some(record), None) => run::run(&record),
         (Some("exec"), Some(record), None) => exec::exec(&record),
+        (Some("attach"), Some(record), None) => attach::attach(&record),
         _ => {
             eprintln!(
-                "shim: it is the agent that starts this, with `run` or `exec` and a container's directory"
+                "shim: it is the agent that starts this, with `run`, `exec` or `attach` and a container's directory"
             );
             2
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use divvy_proto::Timestamp;
@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{chdir, dup2_stdout, setsid};
 
 use super::child::{self, Child};
+use super::log::Logs;
 use crate::container::{
     CLONE_FLAGS, Exited, Greeting, LaunchError, Plan, Record, Report, Running, boot_id, cgroups, isolate,
     pidfd_signal, start_time,
@@ -50,7 +51,7 @@ fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
     let _ = setsid();
     let _ = chdir("/");
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
-    let plan = super::plan(record)?;
+    let mut plan = super::plan(record)?;
     let step = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| LaunchError::Step { what, why: error.to_string() }
@@ -59,10 +60,25 @@ fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
     let (directory, path) = record.socket().map_err(step("open the container's directory"))?;
     let listener = UnixListener::bind(path).map_err(step("make the shim's socket"))?;
     listener.set_nonblocking(true).map_err(step("make the shim's socket"))?;
-    let child = child::spawn(&plan, CLONE_FLAGS, &plan.spec.argv, || isolate(&plan))?;
+    let (logs, pipes) = Logs::open(&plan).map_err(step("open the logs in the sandbox"))?;
+    plan.pipes = Some(pipes);
+    plan.network.enter()?;
+    let child =
+        child::spawn(&plan, plan.network.clone_flags(CLONE_FLAGS), &plan.spec.argv, || isolate(&plan))?;
+    // Only the container holds the other ends now.
+    plan.pipes = None;
     let noted = note(child.pid).and_then(|running| record.write_running(&running));
     noted.map_err(step("write down that the container runs")).inspect_err(|_| abandon(&child))?;
-    Ok(Shim { record, plan, child, listener, _directory: directory, clients: Vec::new(), carried_out: None })
+    Ok(Shim {
+        record,
+        plan,
+        child,
+        logs,
+        listener,
+        _directory: directory,
+        clients: Vec::new(),
+        carried_out: None,
+    })
 }
 
 fn note(pid: u32) -> io::Result<Running> {
@@ -79,6 +95,7 @@ struct Shim<'a> {
     record: &'a Record,
     plan: Plan,
     child: Child,
+    logs: Logs,
     listener: UnixListener,
     _directory: File,
     clients: Vec<Client>,
@@ -120,11 +137,14 @@ impl Shim<'_> {
     /// Serves agents until the container's first process has ended, and then says how.
     fn keep(&mut self) {
         while !self.ended() {
+            self.logs.pump();
             self.accept();
             let mut clients = std::mem::take(&mut self.clients);
             clients.retain_mut(|client| self.serve(client).is_ok());
             self.clients.append(&mut clients);
         }
+        // With the first process all have ended that could write: what is there is all.
+        while self.logs.pump() {}
         let status = child::wait(self.child.pid).ok();
         let exited = self.exited(status);
         // Without the file, the agents that listen now are still told.
@@ -137,8 +157,11 @@ impl Shim<'_> {
 
     /// Waits for whatever comes next; true if that is the end.
     fn ended(&self) -> bool {
-        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
+            PollFd::new(fd, PollFlags::POLLIN)
+        }
         let mut watched = vec![readable(self.child.pidfd.as_fd())];
+        watched.extend(self.logs.watched().map(readable));
         watched.extend(self.clients.iter().map(|client| readable(client.stream.as_fd())));
         if self.clients.len() < CLIENTS {
             watched.push(readable(self.listener.as_fd()));

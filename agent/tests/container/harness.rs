@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use divvy_agent::container::{
-    ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, LaunchError, Runtime, RuntimeConfig,
-    RuntimeError, StopSignal, UserName,
+    ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, LaunchError, LogLimits, Rights, Runtime, RuntimeConfig,
+    RuntimeError, Started, StopSignal, UserName,
 };
+use divvy_agent::NetworkConfig;
 use divvy_proto::api::Usage;
 use divvy_proto::task::ExitStatus;
 use divvy_proto::{Bytes, Cpus, Hostname};
@@ -22,7 +23,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Agent {
     runtime: Option<(tokio::runtime::Runtime, Runtime)>,
     work: tempfile::TempDir,
+    /// What the operator has allowed tasks to mount.
+    shared: tempfile::TempDir,
     cgroup_parent: String,
+    /// A bridge and addresses that no other test has.
+    pub(crate) network: NetworkConfig,
+    rights: Rights,
 }
 
 /// What a container left in its sandbox, and how it ended.
@@ -41,8 +47,10 @@ impl Agent {
             .prefix("divvy-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .expect("a directory");
+        let shared = tempfile::tempdir().expect("a directory");
         let cgroup_parent = format!("divvy-test/{}-{number}", std::process::id());
-        let mut agent = Self { runtime: None, work, cgroup_parent };
+        let network = crate::networks::config(work.path(), number);
+        let mut agent = Self { runtime: None, work, network, shared, cgroup_parent, rights: Rights::default() };
         agent.start();
         agent
     }
@@ -61,6 +69,11 @@ impl Agent {
                 OsString::from("shim"),
             ],
             hidden: vec![],
+            network: self.network.clone(),
+            logs: LogLimits { max_size: 64 << 10, max_files: 3 },
+            allow_host_paths: vec![self.shared.path().to_owned()],
+            secrets_dir: Some(self.work.path().join("secrets")),
+            rights: self.rights.clone(),
         });
         self.runtime = Some((tokio, runtime.expect("a host that can run containers")));
     }
@@ -72,8 +85,19 @@ impl Agent {
         self.start();
     }
 
+    /// The operator starts the agent anew, and has it give containers more.
+    pub(crate) fn allow(&mut self, rights: Rights) {
+        self.rights = rights;
+        self.restart(|_| {});
+    }
+
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.work.path().join("containers")
+    }
+
+    /// Below this directory, tasks may mount the host's files.
+    pub(crate) fn shared(&self) -> PathBuf {
+        self.shared.path().canonicalize().expect("a directory")
     }
 
     pub(crate) fn work_dir(&self) -> &Path {
@@ -115,6 +139,10 @@ impl Agent {
         tokio
             .block_on(async { tokio::time::timeout(DEADLINE, work).await })
             .unwrap_or_else(|_| panic!("{what} takes forever"))
+    }
+
+    pub(crate) fn start_container(&self, spec: &ContainerSpec) -> Started {
+        self.block_on("launch", self.runtime().1.launch(spec)).expect("a container that starts")
     }
 
     pub(crate) fn try_launch(&self, spec: &ContainerSpec) -> Result<u32, LaunchError> {
@@ -266,7 +294,7 @@ impl Agent {
             .collect()
     }
 
-    /// The count: processes, mounts, cgroups and state.
+    /// The count: processes, mounts, cgroups, networks and state.
     pub(crate) fn left_behind(&self) -> Vec<String> {
         let mut left: Vec<_> = processes()
             .filter(|pid| self.owns(*pid))
@@ -283,6 +311,7 @@ impl Agent {
         {
             left.extend(directories(&parent).into_iter().map(|group| format!("cgroup {}", group.display())));
         }
+        left.extend(crate::networks::left_behind(&self.network));
         left.extend(
             directories(&self.state_dir()).into_iter().map(|state| format!("state {}", state.display())),
         );

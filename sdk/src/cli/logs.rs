@@ -1,10 +1,12 @@
 //! What tasks write, from their sandboxes, by way of the master's address.
 
 use std::io::Write;
+use std::time::Duration;
 
+use divvy_proto::Timestamp;
 use divvy_proto::api;
 use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
-use futures::StreamExt;
+use divvy_proto::time::millis;
 use reqwest::{Method, Response};
 
 use super::{CliError, Context};
@@ -21,6 +23,22 @@ pub struct LogArgs {
     /// Only so many lines from the end, and what follows.
     #[arg(long, value_name = "LINES")]
     pub tail: Option<u64>,
+    /// Only what was written at this time or later, to the second: a time such as 2026-11-21T09:00:00Z, or so long ago, such as 10m.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Timestamp>,
+}
+
+/// A time, or how long ago it was.
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(Timestamp(Timestamp::wall_clock().0.saturating_sub(millis(ago))));
+    }
+    let time = humantime::parse_rfc3339_weak(text).map_err(|_| {
+        "expected a time such as 2026-11-21T09:00:00Z, or how long ago, such as 10m".to_owned()
+    })?;
+    time.duration_since(std::time::UNIX_EPOCH)
+        .map(|since| Timestamp(millis(since)))
+        .map_err(|e| e.to_string())
 }
 
 impl LogArgs {
@@ -31,10 +49,26 @@ impl LogArgs {
     }
 
     fn path(&self, framework: &FrameworkId, task: &TaskId, agent: Option<&AgentId>) -> String {
-        let (stream, follow) = (self.stream(), self.follow);
         let tail = self.tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
+        let since = self.since.map(|time| format!("&since={time}")).unwrap_or_default();
+        format!("{}{tail}{since}", self.base(framework, task, agent))
+    }
+
+    /// From this byte on, as when the line broke off.
+    fn path_from(
+        &self,
+        offset: u64,
+        framework: &FrameworkId,
+        task: &TaskId,
+        agent: Option<&AgentId>,
+    ) -> String {
+        format!("{}&offset={offset}", self.base(framework, task, agent))
+    }
+
+    fn base(&self, framework: &FrameworkId, task: &TaskId, agent: Option<&AgentId>) -> String {
+        let (stream, follow) = (self.stream(), self.follow);
         let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
-        format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={follow}{tail}{agent}")
+        format!("/api/v1/tasks/{framework}/{task}/logs?stream={stream}&follow={follow}{agent}")
     }
 }
 
@@ -65,36 +99,91 @@ impl Context {
         which: LogArgs,
     ) -> Result<Log, CliError> {
         let body = self.send(self.request(Method::GET, &which.path(framework, task, agent))).await?;
-        Ok(Log { task: task.clone(), body })
+        let (framework, task, agent) = (framework.clone(), task.clone(), agent.cloned());
+        Ok(Log { context: self.clone(), framework, task, agent, which, offset: offset(&body), body })
     }
 }
+
+/// Where in the log an answer begins.
+fn offset(answer: &Response) -> u64 {
+    let header = answer.headers().get("divvy-log-offset");
+    header.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or_default()
+}
+
+/// From one attempt to go on with a log to the next.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A log that is about to be read.
 #[derive(Debug)]
 pub struct Log {
+    context: Context,
+    framework: FrameworkId,
     task: TaskId,
+    agent: Option<AgentId>,
+    which: LogArgs,
+    /// How much of it has been read.
+    offset: u64,
     body: Response,
 }
 
 impl Log {
     /// Prints it to stdout to its end, or until nobody reads there any more; each line begins with `prefix`. Lines of logs that are
-    /// printed at once, each with a prefix, do not mix.
+    /// printed at once, each with a prefix, do not mix. Whoever follows a log is not bothered with agents and masters that are
+    /// started again: it goes on where it was.
     ///
     /// # Errors
-    /// The connection broke off.
-    pub async fn print(self, prefix: &str) -> Result<(), CliError> {
-        let Self { task, body } = self;
-        let mut body = body.bytes_stream();
+    /// The connection broke off and nobody follows, or the log is gone when it could be asked for again.
+    pub async fn print(mut self, prefix: &str) -> Result<(), CliError> {
         let mut lines = Lines { prefix, rest: Vec::new() };
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk
-                .map_err(|error| CliError::Unreachable(format!("the log of {task} broke off: {error}")))?;
-            if !write(&lines.push(&chunk)) {
-                return Ok(()); // whoever reads has had enough
+        loop {
+            match self.body.chunk().await {
+                Ok(Some(chunk)) => {
+                    self.offset += chunk.len() as u64;
+                    if !write(&lines.push(&chunk)) {
+                        return Ok(()); // whoever reads has had enough
+                    }
+                }
+                Ok(None) => break,
+                Err(_) if self.which.follow => self.reopen().await?,
+                Err(error) => {
+                    return Err(CliError::Unreachable(format!(
+                        "the log of {} broke off: {error}",
+                        self.task
+                    )));
+                }
             }
         }
         write(&lines.finish());
         Ok(())
+    }
+
+    /// Asks for what comes next until somebody answers.
+    async fn reopen(&mut self) -> Result<(), CliError> {
+        let path = self.which.path_from(self.offset, &self.framework, &self.task, self.agent.as_ref());
+        let mut told = false;
+        loop {
+            match self.context.send(self.context.request(Method::GET, &path)).await {
+                Ok(body) => {
+                    let at = offset(&body);
+                    if at > self.offset {
+                        let lost = at - self.offset;
+                        self.context.progress(format_args!(
+                            "{lost} bytes of the log of {} are missing here: they were rotated away",
+                            self.task
+                        ));
+                    }
+                    (self.body, self.offset) = (body, at);
+                    return Ok(());
+                }
+                Err(CliError::Unreachable(why)) => {
+                    if !std::mem::replace(&mut told, true) {
+                        self.context.progress(format_args!("the log of {} waits: {why}", self.task));
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -165,10 +254,13 @@ mod tests {
             let agent: Option<AgentId> = agent.map(|id| id.parse().unwrap());
             which.path(&"f1-2".parse().unwrap(), &"web.1".parse().unwrap(), agent.as_ref())
         };
-        let all = LogArgs { follow: true, stderr: true, tail: Some(9) };
+        let all = LogArgs { follow: true, stderr: true, tail: Some(9), since: Some(Timestamp(0)) };
         let seen = [path(LogArgs::default(), None), path(all, Some("a1-3"))];
         let base = "/api/v1/tasks/f1-2/web.1/logs";
-        let expected = ["?stream=stdout&follow=false", "?stream=stderr&follow=true&tail=9&agent=a1-3"];
+        let expected = [
+            "?stream=stdout&follow=false",
+            "?stream=stderr&follow=true&agent=a1-3&tail=9&since=1970-01-01T00:00:00.000Z",
+        ];
         assert_eq!(seen, expected.map(|query| format!("{base}{query}")));
     }
 }

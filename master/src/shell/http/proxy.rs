@@ -1,6 +1,7 @@
 //! What others answer through this master, so that a user needs to reach only one address: an agent's logs, files and usage
 //! of its tasks, and a framework's own REST API. Bodies are streamed both ways, never collected.
 
+use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use divvy_proto::api::{self, AgentState, FrameworkState};
 use divvy_proto::ids::{AgentId, FrameworkId, TaskId};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 
 use super::extract::{Asked, At};
@@ -210,7 +211,12 @@ async fn forward(api: &Api, target: reqwest::Url, request: Request) -> Result<Re
     let answer = tokio::time::timeout(ANSWER, outgoing.send()).await.map_err(|_| NoAnswer::TimedOut)?;
     let answer = answer.map_err(NoAnswer::Failed)?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers()));
-    let stream = answer.bytes_stream().take_until(api.stop.clone().cancelled_owned());
+    // When this master stops, the answer breaks off rather than ends: whoever follows a log must not take it for all.
+    let stops = api.stop.clone();
+    let broken = futures::stream::once(async move { stops.is_cancelled() })
+        .filter_map(async |stops| stops.then(|| Err(io::Error::other("the master stops"))));
+    let stream = answer.bytes_stream().map_err(io::Error::other);
+    let stream = stream.take_until(api.stop.clone().cancelled_owned()).chain(broken);
     let mut response = Response::new(Body::from_stream(stream));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
