@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use divvy_proto::agent::AgentMessage;
+use divvy_proto::container::ImageName;
 use divvy_proto::ids::VolumeId;
 use divvy_proto::task::{Artifact, Reason};
 use divvy_proto::time::Timestamp;
@@ -20,6 +21,7 @@ use crate::checkpoint::Writer;
 use crate::container::{ContainerId, ContainerSpec, ContainerState, Exited, Runtime, UserName};
 use crate::fetcher::Fetcher;
 use crate::http::Live;
+use crate::image::{Image, Images};
 use crate::link::{LinkEvent, Outgoing};
 use crate::metrics::Metrics;
 use crate::prober::Prober;
@@ -112,6 +114,7 @@ pub(crate) struct Hands {
     pub(crate) runtime: Runtime,
     pub(crate) writer: Writer,
     pub(crate) fetcher: Fetcher,
+    pub(crate) images: Images,
     pub(crate) prober: Prober,
     pub(crate) sandboxes: Sandboxes,
     pub(crate) volumes: Volumes,
@@ -229,14 +232,17 @@ impl MainLoop {
     /// What the world sees of an input beside the supervisor.
     fn note(&mut self, input: &Input) {
         match input {
-            Input::Prepared { container, .. } | Input::PrepareFailed { container, .. } => {
+            Input::Prepared { container, .. } => drop(self.preparing.remove(container)),
+            Input::PrepareFailed { container, .. } => {
                 self.preparing.remove(container);
+                self.hands.images.release(container);
             }
             Input::Launched { .. } => Metrics::count(&self.hands.metrics.launches),
             Input::LaunchFailed { .. } => Metrics::count(&self.hands.metrics.launch_failures),
             Input::Exited { .. } => Metrics::count(&self.hands.metrics.exits),
             Input::Checkpointed(_) => Metrics::count(&self.hands.metrics.checkpoints),
             Input::Destroyed(container) => {
+                self.hands.images.release(container);
                 if let Some(task) = self.supervisor.task_of(container) {
                     self.hands.sandboxes.touch(task);
                 }
@@ -306,19 +312,14 @@ impl MainLoop {
             }
             Effect::Checkpoint { token, record } => self.hands.writer.write(token, &record),
             Effect::Forget(container) => self.hands.writer.remove(&container),
-            Effect::Prepare { container, image: Some(image), .. } => {
-                let message = format!("{image}: this agent has no images yet");
-                let input = Input::PrepareFailed { container, reason: Reason::ImageFailed, message };
-                let inputs = self.hands.inputs.clone();
-                self.jobs.spawn(async move { drop(inputs.send(input).await) });
-            }
-            Effect::Prepare { container, task, user, artifacts, image: None } => {
-                self.prepare(container, task, user, artifacts)
+            Effect::Prepare { container, task, user, artifacts, image } => {
+                self.prepare(container, task, user, artifacts, image)
             }
             Effect::CancelPrepare(container) => {
                 if let Some(job) = self.preparing.remove(&container) {
                     job.abort();
                 }
+                self.hands.images.release(&container);
             }
             Effect::Launch(spec) => self.launch(spec),
             Effect::Watch(container) => {
@@ -361,12 +362,20 @@ impl MainLoop {
         self.jobs.spawn_blocking(move || volumes.collect());
     }
 
-    fn prepare(&mut self, container: ContainerId, task: TaskKey, user: UserName, artifacts: Vec<Artifact>) {
+    fn prepare(
+        &mut self,
+        container: ContainerId,
+        task: TaskKey,
+        user: UserName,
+        artifacts: Vec<Artifact>,
+        image: Option<ImageName>,
+    ) {
         let (sandboxes, fetcher) = (self.hands.sandboxes.clone(), self.hands.fetcher.clone());
-        let (inputs, name) = (self.hands.inputs.clone(), container.clone());
+        let (inputs, name, images) = (self.hands.inputs.clone(), container.clone(), self.hands.images.clone());
         let job = self.jobs.spawn(async move {
-            let input = match prepared(&sandboxes, &fetcher, &task, &user, &artifacts).await {
-                Ok(()) => Input::Prepared { container, image: None },
+            let fetched = prepared(&sandboxes, &fetcher, &task, &user, &artifacts);
+            let input = match tokio::try_join!(fetched, pulled(&images, image, &container)) {
+                Ok(((), image)) => Input::Prepared { container, image },
                 Err((reason, message)) => Input::PrepareFailed { container, reason, message },
             };
             drop(inputs.send(input).await);
@@ -404,8 +413,10 @@ impl MainLoop {
         });
     }
 
-    /// Removes old sandboxes, in the background.
+    /// Removes old sandboxes, in the background, and lets go of images that nobody uses.
     fn sweep(&mut self) {
+        let live = self.supervisor.live_tasks();
+        self.hands.images.retain(&live.into_values().map(|task| task.container).collect());
         let known: BTreeSet<TaskKey> = self.supervisor.known_tasks().cloned().collect();
         let (sandboxes, retention) = (self.hands.sandboxes.clone(), self.retention);
         self.jobs.spawn_blocking(move || match sandboxes.collect(&known, retention) {
@@ -448,6 +459,19 @@ async fn prepared(
     })?;
     let fetched = fetcher.fetch_all(artifacts, &sandbox, user).await;
     fetched.map_err(|error| (Reason::FetchFailed, error.to_string()))
+}
+
+/// Has the image here, and keeps it for the container.
+async fn pulled(
+    images: &Images,
+    image: Option<ImageName>,
+    container: &ContainerId,
+) -> Result<Option<Image>, (Reason, String)> {
+    let Some(name) = image else { return Ok(None) };
+    match images.ensure(&name, container).await {
+        Ok(image) => Ok(Some(image)),
+        Err(error) => Err((Reason::ImageFailed, format!("{name}: {error}"))),
+    }
 }
 
 /// Waits for the end of a container's first process, however often that takes asking.

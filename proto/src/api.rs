@@ -18,6 +18,10 @@ use crate::scheduler::InverseOffer;
 use crate::task::{Reason, TaskPort, TaskState};
 use crate::time::Timestamp;
 
+mod images;
+
+pub use images::{AgentImage, ImageCollection, ImageOrder, PullEvent, PullStep, RemovedImages};
+
 /// Where an agent stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

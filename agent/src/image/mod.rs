@@ -1,12 +1,31 @@
 //! Images: what an agent has of them on its disk, and what they say of the programs in them.
 //!
+//! ```text
+//!   source (layout, archive, registry) ──► layer (compression, digests) ──► tar ──► unpack ──► store
+//! ```
+//!
 //! Not here: what a container makes of the layers; that is the rootfs isolator's.
+
+mod error;
+mod gc;
+mod images;
+mod layer;
+mod manifest;
+mod source;
+mod store;
+mod tar;
+mod tree;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use divvy_proto::container::{Digest, StopSignal};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use error::ImageError;
+pub use images::ImageOptions;
+pub(crate) use images::{Images, Progress};
 
 /// An image that is on this machine, unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
