@@ -1,0 +1,184 @@
+//! What a container's processes may not do, whoever they are.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use divvy_agent::container::{ContainerSpec, LaunchError, Rights, UserName};
+use divvy_proto::container::{Capability, Rlimit};
+
+use crate::harness::Agent;
+
+pub(crate) fn tests() -> crate::Tests {
+    vec![
+        ("calls_that_reach_beyond_the_container_are_refused", calls),
+        ("a_command_in_the_container_lives_behind_the_same_filter", filter_of_commands),
+        ("root_has_the_capabilities_that_it_asks_for_and_no_other_user_has_any", capabilities),
+        ("capabilities_beyond_the_default_need_the_operators_leave", capabilities_refused),
+        ("limits_of_processes_are_those_asked_for_and_there_are_no_core_dumps", rlimits),
+        ("limits_that_cannot_be_are_refused", rlimits_refused),
+        ("groups_are_added_by_name_and_number", groups),
+        ("a_program_that_belongs_to_root_gives_nobody_its_rights", setuid),
+    ]
+}
+
+fn root() -> UserName {
+    UserName::new("root").expect("a user")
+}
+
+fn named<T: std::str::FromStr>(names: &[&str]) -> Vec<T> {
+    names.iter().map(|name| name.parse().ok().expect("a name")).collect()
+}
+
+/// This binary, inside the container: makes system calls with arguments that are all zero or as given, and prints what came of
+/// each.
+pub(crate) fn call(calls: impl Iterator<Item = String>) {
+    for call in calls {
+        let mut words = call.split(',');
+        let name = words.next().unwrap_or_default();
+        let mut words = words.map(|word| word.parse::<libc::c_long>().expect("a number"));
+        let mut word = || words.next().unwrap_or_default();
+        // SAFETY: the arguments are numbers that no call takes for memory which it could write to.
+        let result = unsafe { libc::syscall(word(), word(), word(), word(), word()) };
+        let errno = nix::errno::Errno::last();
+        println!("{name} {}", if result == -1 { format!("{errno:?}") } else { "done".to_owned() });
+    }
+}
+
+/// As root, so that it is not for want of a right; with arguments that the kernel would answer otherwise without a filter.
+fn calls(agent: &mut Agent) {
+    let number = |name: &str, number: libc::c_long, rest: &str| format!("{name},{number}{rest}");
+    let calls = [
+        number("mount", libc::SYS_mount, ""),
+        number("umount", libc::SYS_umount2, ""),
+        number("pivot_root", libc::SYS_pivot_root, ""),
+        number("unshare-user", libc::SYS_unshare, ",268435456"),
+        number("clone-user", libc::SYS_clone, ",268435456"),
+        number("clone3", libc::SYS_clone3, ""),
+        number("setns", libc::SYS_setns, ",0"),
+        number("keyctl", libc::SYS_keyctl, ",0,-3,1"),
+        number("add_key", libc::SYS_add_key, ""),
+        number("bpf", libc::SYS_bpf, ",-1"),
+        number("perf_event_open", libc::SYS_perf_event_open, ""),
+        number("io_uring_setup", libc::SYS_io_uring_setup, ""),
+        number("userfaultfd", libc::SYS_userfaultfd, ""),
+        number("open_by_handle_at", libc::SYS_open_by_handle_at, ""),
+        number("init_module", libc::SYS_init_module, ""),
+        number("kexec_load", libc::SYS_kexec_load, ""),
+        number("reboot", libc::SYS_reboot, ""),
+        number("swapoff", libc::SYS_swapoff, ""),
+        number("settimeofday", libc::SYS_settimeofday, ""),
+        number("socket-vsock", libc::SYS_socket, ",40,1"),
+        number("not-yet", 600, ""),
+        // What is outside has no pid inside; what is inside may be traced.
+        number("ptrace-outside", libc::SYS_ptrace, &format!(",16,{}", std::process::id())),
+        number("personality", libc::SYS_personality, ",4294967295"),
+        number("getpid", libc::SYS_getpid, ""),
+    ];
+    let binary = std::env::current_exe().expect("this binary");
+    let argv: Vec<_> = [binary.to_str().expect("a path of text"), "call"]
+        .into_iter()
+        .chain(calls.iter().map(String::as_str))
+        .collect();
+    let outcome = agent.run(&ContainerSpec { user: root(), ..agent.spec("web", &argv) });
+    let expected = "mount EPERM\numount EPERM\npivot_root EPERM\nunshare-user EPERM\nclone-user EPERM\nclone3 ENOSYS\n\
+                    setns EPERM\nkeyctl EPERM\nadd_key EPERM\nbpf EPERM\nperf_event_open EPERM\nio_uring_setup EPERM\n\
+                    userfaultfd EPERM\nopen_by_handle_at EPERM\ninit_module EPERM\nkexec_load EPERM\nreboot EPERM\n\
+                    swapoff EPERM\nsettimeofday EPERM\nsocket-vsock EPERM\nnot-yet ENOSYS\nptrace-outside ESRCH\n\
+                    personality done\ngetpid done\n";
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""));
+}
+
+const BEHIND: &str = "grep -E '^(NoNewPrivs|Seccomp|CapBnd)' /proc/self/status | tr '\\t' ' '; ulimit -c";
+
+fn filter_of_commands(agent: &mut Agent) {
+    let spec = agent.shell("touch ready; sleep 1000");
+    agent.launch_until_ready(&spec);
+    let result = agent.exec(&spec, BEHIND, Duration::from_secs(10)).expect("a command that runs");
+    let expected = "CapBnd: 00000000a80425fb\nNoNewPrivs: 1\nSeccomp: 2\nSeccomp_filters: 1\n0\n";
+    assert_eq!(result.output, expected);
+}
+
+fn capabilities(agent: &mut Agent) {
+    agent.allow(Rights { capabilities: named(&["NET_ADMIN"]), ..Rights::default() });
+    let line = "grep -E '^Cap' /proc/self/status | tr '\\t' ' '";
+    let asking = |user| ContainerSpec {
+        user,
+        add_capabilities: named(&["NET_ADMIN", "CHOWN"]),
+        drop_capabilities: Capability::all().collect(),
+        ..agent.shell(line)
+    };
+    let of_root = agent.run(&asking(root())).stdout;
+    let of_nobody = agent.run(&asking(UserName::new("nobody").expect("a user"))).stdout;
+    let told = |own, most| {
+        format!("CapInh: {0:016x}\nCapPrm: {own:016x}\nCapEff: {own:016x}\nCapBnd: {most:016x}\nCapAmb: {0:016x}\n", 0)
+    };
+    assert_eq!((of_root, of_nobody), (told(0x1001, 0x1001), told(0, 0x1001)));
+}
+
+fn capabilities_refused(agent: &mut Agent) {
+    let spec = ContainerSpec { add_capabilities: named(&["CHOWN", "SYS_ADMIN"]), ..agent.shell("true") };
+    let error = agent.try_launch(&spec).expect_err("a refusal").to_string();
+    assert_eq!(
+        error,
+        "capability SYS_ADMIN is not possible: this agent's operator has not allowed it (--allow-capability)"
+    );
+}
+
+fn limit(kind: &str, soft: Option<u64>, hard: Option<u64>) -> Rlimit {
+    Rlimit { kind: kind.parse().expect("a kind"), soft, hard }
+}
+
+fn rlimits(agent: &mut Agent) {
+    let line = "ulimit -Sc; ulimit -Hc; ulimit -Sn; ulimit -Hn; ulimit -St; ulimit -Ht";
+    let asked = vec![limit("nofile", Some(100), Some(200)), limit("cpu", Some(7), Some(8)), limit("core", None, None)];
+    let told = [Vec::new(), asked].map(|rlimits| {
+        let outcome = agent.run(&ContainerSpec { rlimits, ..agent.shell(line) });
+        outcome.stdout.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    });
+    let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
+    let default = format!("0 0 1024 {} unlimited unlimited", most.min(524_288));
+    assert_eq!(told, [default, "unlimited unlimited 100 200 7 8".to_owned()]);
+}
+
+fn rlimits_refused(agent: &mut Agent) {
+    let refused = |rlimit| {
+        let spec = ContainerSpec { rlimits: vec![rlimit], ..agent.shell("true") };
+        agent.try_launch(&spec).expect_err("a refusal")
+    };
+    assert_eq!(
+        refused(limit("nproc", Some(2), Some(1))).to_string(),
+        "rlimit nproc 2 is not possible: the limit in force is above the highest one, 1"
+    );
+    // More files than the kernel lets anyone have open.
+    let LaunchError::Step { what, why } = refused(limit("nofile", Some(5), None)) else { panic!("another error") };
+    assert_eq!(
+        (what.as_str(), why.as_str()),
+        ("limit nofile to 5 and unlimited", "Operation not permitted (os error 1)")
+    );
+}
+
+fn groups(agent: &mut Agent) {
+    let told = |group: Option<&str>, groups: &[&str]| {
+        let groups = groups.iter().map(|&group| group.to_owned()).collect();
+        let spec = ContainerSpec { group: group.map(str::to_owned), groups, ..agent.shell("id -g; id -G") };
+        agent.run(&spec).stdout
+    };
+    assert_eq!(told(None, &["daemon", "4242"]), "65534\n65534 1 4242\n");
+    assert_eq!(told(Some("daemon"), &[]), "1\n1\n");
+    let spec = ContainerSpec { groups: vec!["no-such-group".to_owned()], ..agent.shell("true") };
+    let error = agent.try_launch(&spec).expect_err("a refusal").to_string();
+    assert_eq!(error, "group no-such-group is not possible: this host does not have it");
+}
+
+fn setuid(agent: &mut Agent) {
+    // Containers see where this binary is.
+    let beside = std::env::current_exe().expect("this binary");
+    let directory = tempfile::tempdir_in(beside.parent().expect("a directory")).expect("a directory");
+    let everyone = |mode| fs::Permissions::from_mode(mode);
+    fs::set_permissions(directory.path(), everyone(0o755)).expect("a mode");
+    let program = directory.path().join("id");
+    fs::copy("/usr/bin/id", &program).expect("a copy");
+    fs::set_permissions(&program, everyone(0o4755)).expect("a mode");
+    assert_eq!(agent.output(&format!("{} -u", program.display())), "65534\n");
+}
