@@ -14,6 +14,7 @@ mod sys;
 
 // What the shim is made of.
 pub(crate) use cgroup::detect as cgroups;
+pub(crate) use isolators::userns::UserNamespace;
 pub(crate) use isolators::{CLONE_FLAGS, enter, isolate};
 pub(crate) use link::{AttachRequest, ExecReport, ExecRequest, Greeting, Report};
 pub(crate) use plan::{LogPipes, Plan, Record, Running, boot_id};
@@ -126,6 +127,7 @@ impl Runtime {
             network: isolators::network::Wiring::default(),
             layout: isolators::rootfs::Layout::default(),
             identity: isolators::security::Identity::default(),
+            userns: None,
             logs: LogLimits::default(),
             pipes: None,
         };

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup;
-use super::isolators::{network, rootfs, security};
+use super::isolators::{network, rootfs, security, userns};
 use super::spec::{ContainerSpec, Exited};
 use crate::log::LogLimits;
 use crate::network::Attachment;
@@ -32,8 +32,11 @@ pub(crate) struct Plan {
     pub(crate) network: network::Wiring,
     /// What the container sees as its files.
     pub(crate) layout: rootfs::Layout,
-    /// Whom the program runs as.
+    /// Whom the program runs as, on the host.
     pub(crate) identity: security::Identity,
+    /// Where its ids are others than on the host.
+    #[serde(default)]
+    pub(crate) userns: Option<userns::UserNamespace>,
     /// How much of its logs is kept.
     #[serde(default)]
     pub(crate) logs: LogLimits,

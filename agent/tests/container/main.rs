@@ -7,7 +7,10 @@ mod harness;
 mod isolation;
 mod launch;
 mod limits;
+mod networks;
 mod recovery;
+mod security;
+mod rootfs;
 mod signals;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,6 +24,9 @@ fn main() {
     if args.next().is_some_and(|word| word == "shim") {
         divvy_agent::shim::main(args);
     }
+    if std::env::args().nth(1).is_some_and(|word| word == "call") {
+        return security::call(std::env::args().skip(2));
+    }
     let arguments = Arguments::from_args();
     if !arguments.list && !nix::unistd::geteuid().is_root() {
         eprintln!("the container suite makes cgroups and namespaces: run it as root");
@@ -30,8 +36,11 @@ fn main() {
         ("launch", launch::tests()),
         ("isolation", isolation::tests()),
         ("limits", limits::tests()),
+        ("security", security::tests()),
+        ("networks", networks::tests()),
         ("signals", signals::tests()),
         ("recovery", recovery::tests()),
+        ("rootfs", rootfs::tests()),
     ];
     let trials = suites.into_iter().flat_map(|(suite, tests)| {
         tests.into_iter().map(move |(name, test)| Trial::test(format!("{suite}::{name}"), move || run(test)))

@@ -1,13 +1,17 @@
-//! The chain of isolators. Each makes one kind of boundary, knows nothing of its neighbours, and has the same four verbs.
+//! The chain of isolators. Each makes one kind of boundary, knows nothing of its neighbours, and has the same verbs.
 //!
-//! `prepare`, `update` and `cleanup` run in the agent; `isolate` runs in the container's first process, a single-threaded
+//! `check`, `prepare`, `update` and `cleanup` run in the agent; `isolate` runs in the container's first process, a single-threaded
 //! child of the shim, between clone and exec.
 
 mod cgroup;
+mod layers;
 mod logs;
 mod namespaces;
+pub(crate) mod network;
 pub(crate) mod rootfs;
 pub(crate) mod security;
+mod users;
+pub(crate) mod userns;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -29,6 +33,11 @@ pub(crate) struct Host {
 
 /// One kind of boundary around a container.
 pub(crate) trait Isolator: Sync {
+    /// Refuses what cannot or must not be, before anything is made.
+    fn check(&self, _host: &Host, _spec: &ContainerSpec) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
     /// Makes what the host must have before the container's first process exists.
     fn prepare(&self, _host: &Host, _record: &Record, _plan: &mut Plan) -> Result<(), LaunchError> {
         Ok(())
@@ -52,8 +61,19 @@ pub(crate) trait Isolator: Sync {
 
 /// In the order in which a process passes through them: the first parts from the host's mounts, so that the others may mount,
 /// and the later ones take away what the earlier ones need.
-const CHAIN: [&dyn Isolator; 5] =
-    [&namespaces::Namespaces, &logs::Logs, &cgroup::Cgroup, &rootfs::Rootfs, &security::Security];
+const CHAIN: [&dyn Isolator; 6] = [
+    &namespaces::Namespaces,
+    &logs::Logs,
+    &cgroup::Cgroup,
+    &network::Network,
+    &rootfs::Rootfs,
+    &security::Security,
+];
+
+/// All `check`, in order.
+pub(crate) fn check(host: &Host, spec: &ContainerSpec) -> Result<(), LaunchError> {
+    CHAIN.iter().try_for_each(|isolator| isolator.check(host, spec))
+}
 
 /// All `prepare`, in order. After a failure the caller cleans up, all of it: cleaning what was not prepared does nothing.
 pub(crate) fn prepare(host: &Host, record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {

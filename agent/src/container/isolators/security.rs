@@ -1,21 +1,29 @@
-//! Whom the program runs as, and what that user can never do: no new privileges, few capabilities even for root.
+//! Whom the program runs as, and what that user can never do: no new privileges, few capabilities even for root, few system calls,
+//! limits of each process.
 
-use std::ffi::CString;
+mod capabilities;
+mod rlimits;
+mod seccomp;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, User, chdir, getgrouplist, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-use super::{Host, Isolator, step, step_on};
-use crate::container::LaunchError;
+use super::userns::{self, UserNamespace};
+use super::{Host, Isolator, step, step_on, users};
+use crate::container::{ContainerId, LaunchError, RuntimeError};
 use crate::container::plan::{Plan, Record};
+use crate::container::spec::ContainerSpec;
 use crate::container::sys;
+use capabilities::Capabilities;
+use seccomp::Filter;
 
 /// A user as the kernel knows it.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// The user.
     pub(crate) uid: u32,
@@ -28,51 +36,64 @@ pub(crate) struct Identity {
 pub(crate) struct Security;
 
 impl Isolator for Security {
-    fn prepare(&self, _host: &Host, _record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
-        plan.identity = look_up(plan)?;
+    fn check(&self, host: &Host, spec: &ContainerSpec) -> Result<(), LaunchError> {
+        capabilities::check(spec, &host.config.rights.capabilities)?;
+        rlimits::check(spec)
+    }
+
+    fn prepare(&self, host: &Host, record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
+        let account = users::look_up(&plan.spec)?;
+        if let Some(home) = account.home {
+            plan.spec.env.entry("HOME".to_owned()).or_insert(home);
+        }
+        plan.identity = account.identity.clone();
+        if plan.spec.user_namespace {
+            let users = UserNamespace::prepare(&plan.spec, host.config.rights.subids, record)?;
+            plan.identity = users.outside(&account.identity)?;
+            give_root(record, &users)?;
+            plan.userns = Some(users);
+        }
         give(&plan.spec.sandbox, &plan.identity)?;
+        // A volume's ids are mapped where the container's are others.
         let writable = plan.spec.volumes.iter().filter(|volume| !volume.read_only);
-        writable.into_iter().try_for_each(|volume| give_once(&volume.source, &plan.identity))
+        writable.into_iter().try_for_each(|volume| give_once(&volume.source, &account.identity))
     }
 
     fn isolate(&self, plan: &Plan) -> Result<(), LaunchError> {
+        let capabilities = Capabilities::of(&plan.spec);
+        // Before the limits, which may leave no memory for it.
+        let filter = Filter::of(capabilities)?;
         // When memory is short the kernel should take a task rather than the agent.
         fs::write("/proc/self/oom_score_adj", OOM_SCORE).map_err(step("set oom_score_adj"))?;
         umask(Mode::from_bits_truncate(0o022));
-        drop_bounding_set()?;
-        become_user(&plan.identity)?;
-        // For anyone but root the kernel has emptied these sets by now.
-        sys::limit_capabilities(KEPT).map_err(step("drop capabilities"))?;
+        rlimits::apply(&plan.spec)?;
+        let identity = match &plan.userns {
+            Some(users) => users.enter().map(|()| users.inside(&plan.identity))?,
+            None => plan.identity.clone(),
+        };
+        capabilities.bound()?;
+        become_user(&identity)?;
+        let own = if identity.uid == 0 { capabilities } else { Capabilities::NONE };
+        own.limit()?;
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(step("set no_new_privs"))?;
-        chdir(&plan.spec.sandbox).map_err(step_on("enter the sandbox", &plan.spec.sandbox))?;
+        chdir(&plan.layout.start).map_err(step_on("enter", &plan.layout.start))?;
         sys::default_signals();
-        sys::close_on_exec_from(3).map_err(step("close what must not be inherited"))
+        sys::close_on_exec_from(3).map_err(step("close what must not be inherited"))?;
+        filter.install()
+    }
+
+    fn cleanup(&self, _host: &Host, record: &Record, _id: &ContainerId) -> Result<(), RuntimeError> {
+        let failed = |source| RuntimeError::File {
+            what: "give back the ids of",
+            path: record.path().to_owned(),
+            source,
+        };
+        userns::give_back(record).map_err(failed)
     }
 }
 
 /// The kernel adds this to a task's badness, in thousandths of the machine's memory.
 const OOM_SCORE: &str = "100";
-
-/// Docker's default capabilities: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE,
-/// NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP. Only a task whose user is root has them.
-const KEPT: u64 = bits(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31]);
-
-const fn bits(numbers: &[u32]) -> u64 {
-    match numbers {
-        [] => 0,
-        [first, rest @ ..] => (1 << *first) | bits(rest),
-    }
-}
-
-fn look_up(plan: &Plan) -> Result<Identity, LaunchError> {
-    let name = &plan.spec.user;
-    let user = User::from_name(name.as_str()).map_err(step(format!("look up user {name}")))?;
-    let user = user.ok_or_else(|| LaunchError::UnknownUser(name.clone()))?;
-    let text = CString::new(name.as_str()).map_err(step(format!("look up user {name}")))?;
-    let groups = getgrouplist(&text, user.gid).map_err(step(format!("look up the groups of {name}")))?;
-    let groups = groups.into_iter().map(Gid::as_raw).collect();
-    Ok(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
-}
 
 /// Gives away a directory and all in it. Links are given, not followed.
 fn give(path: &Path, to: &Identity) -> Result<(), LaunchError> {
@@ -87,6 +108,15 @@ fn give(path: &Path, to: &Identity) -> Result<(), LaunchError> {
     Ok(())
 }
 
+/// What a container with a user namespace has for its own life belongs to its root.
+fn give_root(record: &Record, users: &UserNamespace) -> Result<(), LaunchError> {
+    let own = [record.upper(), record.tmp()];
+    own.iter().filter(|directory| directory.exists()).try_for_each(|directory| {
+        lchown(directory, Some(users.root()), Some(users.root()))
+            .map_err(step_on("give to the container's root", directory))
+    })
+}
+
 /// Gives away a volume, if it is not the user's already: a large one is not walked through for each task.
 fn give_once(path: &Path, to: &Identity) -> Result<(), LaunchError> {
     let metadata = fs::symlink_metadata(path).map_err(step_on("look at the volume", path))?;
@@ -94,21 +124,6 @@ fn give_once(path: &Path, to: &Identity) -> Result<(), LaunchError> {
         true => Ok(()),
         false => give(path, to),
     }
-}
-
-/// Nothing that the process executes can ever have more than [`KEPT`].
-fn drop_bounding_set() -> Result<(), LaunchError> {
-    for capability in 0..64 {
-        if KEPT & (1 << capability) != 0 {
-            continue;
-        }
-        match sys::prctl(libc::PR_CAPBSET_DROP, capability) {
-            // The kernel does not have so many.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
-            other => other.map_err(step(format!("drop capability {capability}")))?,
-        }
-    }
-    Ok(())
 }
 
 fn become_user(identity: &Identity) -> Result<(), LaunchError> {
