@@ -2,13 +2,19 @@
 //!
 //! Not here: policy. Nothing in this file knows what a container is.
 
-use std::ffi::CStr;
-use std::io;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, pipe2};
 
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`, which `libc` does not have for all targets.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -62,6 +68,77 @@ pub(crate) fn add_mount_attributes(path: &CStr, added: u64, recursive: bool) -> 
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Puts a mount of a directory on top of it that shows its ids as the user namespace has them (Linux 5.12).
+pub(crate) fn map_mount(directory: &Path, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let clone = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: the path outlives the call.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), clone) };
+    let tree = match RawFd::try_from(tree) {
+        // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+        Ok(tree) if tree >= 0 => unsafe { OwnedFd::from_raw_fd(tree) },
+        _ => return Err(io::Error::last_os_error()),
+    };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd().unsigned_abs().into(),
+    };
+    // SAFETY: path and attributes outlive the call, and the size is theirs.
+    let mapped = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    if mapped != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+    // SAFETY: both paths outlive the call.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if moved == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A new user namespace in which the ids from 0 to `count` are those from `first` on outside. The caller must have a single thread.
+pub(crate) fn user_namespace(first: u32, count: u32) -> io::Result<OwnedFd> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    match clone(libc::CLONE_NEWUSER.unsigned_abs().into(), None)? {
+        Cloned::Child => {
+            drop(writer);
+            // It is there so that the namespace is. When the parent hangs up, or is killed, the pipe ends.
+            let _ = File::from(reader).read(&mut [0]);
+            // SAFETY: the call only ends the process.
+            unsafe { libc::_exit(0) }
+        }
+        Cloned::Parent(pid, _) => {
+            drop(reader);
+            let process = Path::new("/proc").join(pid.to_string());
+            let map = format!("0 {first} {count}");
+            let made = std::fs::write(process.join("uid_map"), &map)
+                .and_then(|()| std::fs::write(process.join("gid_map"), &map))
+                .and_then(|()| File::open(process.join("ns/user")));
+            drop(writer);
+            while waitpid(Pid::from_raw(pid.cast_signed()), None) == Err(Errno::EINTR) {}
+            made.map(OwnedFd::from)
+        }
+    }
+}
+
 /// Has all descriptors from `first` on closed by the next `execve`.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: the call takes three numbers and touches no memory.
@@ -76,39 +153,75 @@ pub(crate) fn prctl(option: i32, argument: u64) -> io::Result<()> {
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// A process's capabilities as `capget` and `capset` of version 3 have them: the lower and the upper half.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapabilityWords {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+const OWN_CAPABILITIES: CapabilityHeader = CapabilityHeader { version: 0x2008_0522, pid: 0 };
+
+fn capabilities() -> io::Result<[CapabilityWords; 2]> {
+    let mut header = OWN_CAPABILITIES;
+    let mut data = [CapabilityWords { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: version 3 writes two data words, which is what there is, and both arguments outlive the call.
+    match unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) } {
+        0 => Ok(data),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// This process's permitted capabilities, a mask of capability numbers.
+pub(crate) fn own_capabilities() -> io::Result<u64> {
+    let [low, high] = capabilities()?;
+    Ok(u64::from(high.permitted) << 32 | u64::from(low.permitted))
+}
+
 /// Limits this process's permitted, effective and inheritable capabilities to those in `keep`, a mask of capability numbers.
 /// The inheritable set is always emptied.
 pub(crate) fn limit_capabilities(keep: u64) -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    let mut header = Header { version: VERSION_3, pid: 0 };
-    let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: version 3 reads and writes two data words, which is what there is.
-    if unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let mut header = OWN_CAPABILITIES;
+    let mut data = capabilities()?;
     for (word, kept) in data.iter_mut().zip([keep & 0xffff_ffff, keep >> 32]) {
         let kept = u32::try_from(kept).unwrap_or_default();
         word.permitted &= kept;
         word.effective &= kept;
         word.inheritable = 0;
     }
-    // SAFETY: as above; the kernel only reads.
-    if unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
+    // SAFETY: version 3 reads two data words, which is what there is, and both arguments outlive the call.
+    match unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(())
+}
+
+/// Limits each process that this one becomes; the kinds are `RLIMIT_…`.
+pub(crate) fn set_rlimit(kind: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limits = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the limits outlive the call, and the kernel takes a null pointer for the old ones.
+    let result =
+        unsafe { libc::syscall(libc::SYS_prlimit64, 0, kind, &raw const limits, std::ptr::null_mut::<u8>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel run a program of classic BPF before each system call of this process and its descendants. The process must
+/// have no_new_privs.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies as many instructions as the program says, and writes to none of them.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Gives every signal its default action again and unblocks all of them. By the kernel's own call: that of libc leaves out

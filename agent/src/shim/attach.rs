@@ -58,6 +58,7 @@ fn start(record: &Record) -> Result<Session, LaunchError> {
     let mut plan = super::plan(record)?;
     plan.spec.env.extend(start.env.clone());
     let container = child::first_process(pid)?;
+    plan.userns.as_mut().map_or(Ok(()), |users| users.find(pid))?;
     let (inner, outer) = streams(&start, &plan, pid)?;
     // A pid namespace is entered by children only.
     setns(container.as_fd(), CloneFlags::CLONE_NEWPID)

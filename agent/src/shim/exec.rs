@@ -35,7 +35,8 @@ fn start(record: &Record) -> Result<Child, LaunchError> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(failed("read the command"))?;
     let request: ExecRequest = serde_json::from_str(&line).map_err(failed("read the command"))?;
-    let plan = super::plan(record)?;
+    let mut plan = super::plan(record)?;
+    plan.userns.as_mut().map_or(Ok(()), |users| users.find(request.pid))?;
     let container = child::first_process(request.pid)?;
     // A pid namespace is entered by children only.
     setns(container.as_fd(), CloneFlags::CLONE_NEWPID)

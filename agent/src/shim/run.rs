@@ -14,8 +14,8 @@ use nix::unistd::{chdir, dup2_stdout, setsid};
 use super::child::{self, Child};
 use super::log::Logs;
 use crate::container::{
-    CLONE_FLAGS, Exited, Greeting, LaunchError, Plan, Record, Report, Running, boot_id, cgroups, isolate,
-    pidfd_signal, start_time,
+    CLONE_FLAGS, Exited, Greeting, LaunchError, Plan, Record, Report, Running, UserNamespace, boot_id,
+    cgroups, isolate, pidfd_signal, start_time,
 };
 
 /// So many agents may talk to a shim at once: there is one, and perhaps its predecessor.
@@ -63,6 +63,7 @@ fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
     let (logs, pipes) = Logs::open(&plan).map_err(step("open the logs in the sandbox"))?;
     plan.pipes = Some(pipes);
     plan.network.enter()?;
+    plan.userns.as_mut().map_or(Ok(()), UserNamespace::make)?;
     let child =
         child::spawn(&plan, plan.network.clone_flags(CLONE_FLAGS), &plan.spec.argv, || isolate(&plan))?;
     // Only the container holds the other ends now.

@@ -1,10 +1,11 @@
 //! What a container's processes may not do, whoever they are.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::time::Duration;
 
-use divvy_agent::container::{ContainerSpec, LaunchError, Rights, UserName};
+use divvy_agent::container::{ContainerSpec, LaunchError, Rights, UserName, VolumeBind};
 use divvy_proto::container::{Capability, Rlimit};
 
 use crate::harness::Agent;
@@ -19,6 +20,10 @@ pub(crate) fn tests() -> crate::Tests {
         ("limits_that_cannot_be_are_refused", rlimits_refused),
         ("groups_are_added_by_name_and_number", groups),
         ("a_program_that_belongs_to_root_gives_nobody_its_rights", setuid),
+        ("root_in_a_user_namespace_is_nobody_outside", user_namespace),
+        ("no_two_user_namespaces_share_an_id", two_user_namespaces),
+        ("a_volume_in_a_user_namespace_keeps_its_ids_on_disk", user_namespace_volume),
+        ("a_command_enters_the_user_namespace", user_namespace_command),
     ]
 }
 
@@ -102,16 +107,18 @@ fn filter_of_commands(agent: &mut Agent) {
 fn capabilities(agent: &mut Agent) {
     agent.allow(Rights { capabilities: named(&["NET_ADMIN"]), ..Rights::default() });
     let line = "grep -E '^Cap' /proc/self/status | tr '\\t' ' '";
-    let asking = |user| ContainerSpec {
-        user,
+    let asking = |user: &str| ContainerSpec {
+        user: UserName::new(user).expect("a user"),
         add_capabilities: named(&["NET_ADMIN", "CHOWN"]),
         drop_capabilities: Capability::all().collect(),
-        ..agent.shell(line)
+        ..agent.spec(user, &["/bin/sh", "-c", line])
     };
-    let of_root = agent.run(&asking(root())).stdout;
-    let of_nobody = agent.run(&asking(UserName::new("nobody").expect("a user"))).stdout;
+    let [of_root, of_nobody] = ["root", "nobody"].map(|user| agent.run(&asking(user)).stdout);
     let told = |own, most| {
-        format!("CapInh: {0:016x}\nCapPrm: {own:016x}\nCapEff: {own:016x}\nCapBnd: {most:016x}\nCapAmb: {0:016x}\n", 0)
+        format!(
+            "CapInh: {0:016x}\nCapPrm: {own:016x}\nCapEff: {own:016x}\nCapBnd: {most:016x}\nCapAmb: {0:016x}\n",
+            0
+        )
     };
     assert_eq!((of_root, of_nobody), (told(0x1001, 0x1001), told(0, 0x1001)));
 }
@@ -131,12 +138,17 @@ fn limit(kind: &str, soft: Option<u64>, hard: Option<u64>) -> Rlimit {
 
 fn rlimits(agent: &mut Agent) {
     let line = "ulimit -Sc; ulimit -Hc; ulimit -Sn; ulimit -Hn; ulimit -St; ulimit -Ht";
-    let asked = vec![limit("nofile", Some(100), Some(200)), limit("cpu", Some(7), Some(8)), limit("core", None, None)];
-    let told = [Vec::new(), asked].map(|rlimits| {
-        let outcome = agent.run(&ContainerSpec { rlimits, ..agent.shell(line) });
+    let asked = vec![
+        limit("nofile", Some(100), Some(200)),
+        limit("cpu", Some(7), Some(8)),
+        limit("core", None, None),
+    ];
+    let told = [("default", Vec::new()), ("asked", asked)].map(|(id, rlimits)| {
+        let outcome = agent.run(&ContainerSpec { rlimits, ..agent.spec(id, &["/bin/sh", "-c", line]) });
         outcome.stdout.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
     });
-    let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
+    let (_, most) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
     let default = format!("0 0 1024 {} unlimited unlimited", most.min(524_288));
     assert_eq!(told, [default, "unlimited unlimited 100 200 7 8".to_owned()]);
 }
@@ -151,7 +163,9 @@ fn rlimits_refused(agent: &mut Agent) {
         "rlimit nproc 2 is not possible: the limit in force is above the highest one, 1"
     );
     // More files than the kernel lets anyone have open.
-    let LaunchError::Step { what, why } = refused(limit("nofile", Some(5), None)) else { panic!("another error") };
+    let LaunchError::Step { what, why } = refused(limit("nofile", Some(5), None)) else {
+        panic!("another error")
+    };
     assert_eq!(
         (what.as_str(), why.as_str()),
         ("limit nofile to 5 and unlimited", "Operation not permitted (os error 1)")
@@ -159,13 +173,13 @@ fn rlimits_refused(agent: &mut Agent) {
 }
 
 fn groups(agent: &mut Agent) {
-    let told = |group: Option<&str>, groups: &[&str]| {
+    let told = |id, group: Option<&str>, groups: &[&str]| {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        let spec = ContainerSpec { group: group.map(str::to_owned), groups, ..agent.shell("id -g; id -G") };
-        agent.run(&spec).stdout
+        let plain = agent.spec(id, &["/bin/sh", "-c", "id -g; id -G"]);
+        agent.run(&ContainerSpec { group: group.map(str::to_owned), groups, ..plain }).stdout
     };
-    assert_eq!(told(None, &["daemon", "4242"]), "65534\n65534 1 4242\n");
-    assert_eq!(told(Some("daemon"), &[]), "1\n1\n");
+    assert_eq!(told("added", None, &["daemon", "4242"]), "65534\n65534 1 4242\n");
+    assert_eq!(told("main", Some("daemon"), &[]), "1\n1\n");
     let spec = ContainerSpec { groups: vec!["no-such-group".to_owned()], ..agent.shell("true") };
     let error = agent.try_launch(&spec).expect_err("a refusal").to_string();
     assert_eq!(error, "group no-such-group is not possible: this host does not have it");
@@ -181,4 +195,76 @@ fn setuid(agent: &mut Agent) {
     fs::copy("/usr/bin/id", &program).expect("a copy");
     fs::set_permissions(&program, everyone(0o4755)).expect("a mode");
     assert_eq!(agent.output(&format!("{} -u", program.display())), "65534\n");
+}
+
+fn apart(agent: &Agent, id: &str, user: &str, line: &str) -> ContainerSpec {
+    let user = UserName::new(user).expect("a user");
+    ContainerSpec { user, user_namespace: true, ..agent.spec(id, &["/bin/sh", "-c", line]) }
+}
+
+/// The owner of a file, on the host.
+fn owner(path: &Path) -> u32 {
+    fs::metadata(path).expect("a file").uid()
+}
+
+/// The first id of a container's user namespace, as the host sees it.
+fn first_id(pid: u32) -> u32 {
+    let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("a map");
+    let words: Vec<u32> = map.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+    let [0, first, 65_536] = words[..] else { panic!("{map}") };
+    first
+}
+
+fn user_namespace(agent: &mut Agent) {
+    let line = "id -u; id -g; stat -c %u . /etc/passwd; grep CapEff /proc/self/status; \
+                mount -t tmpfs x /tmp 2>/dev/null || echo cannot mount; cat /proc/1/root/etc/shadow 2>/dev/null; \
+                touch mine /tmp/mine; chown 7:8 mine; touch ready; sleep 1000";
+    let spec = apart(agent, "web", "root", line);
+    let pid = agent.launch_until_ready(&spec);
+    let first = first_id(pid);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
+    let uid = status.lines().find(|line| line.starts_with("Uid:")).map(str::to_owned);
+    assert!(first >= 1_000_000);
+    assert_eq!(uid, Some(format!("Uid:\t{first}\t{first}\t{first}\t{first}")));
+    let on_disk = ["ready", "mine"].map(|name| owner(&spec.sandbox.join(name)));
+    assert_eq!(on_disk, [first, first + 7]);
+    agent.destroy(&spec);
+    let stdout = fs::read_to_string(spec.sandbox.join("stdout")).expect("a log");
+    assert_eq!(stdout, "0\n0\n0\n65534\nCapEff:\t00000000a80425fb\ncannot mount\n");
+    let claimed = fs::read_link(format!("/run/divvy/subids/{first}"));
+    assert!(
+        claimed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+        "the ids are given back"
+    );
+}
+
+fn two_user_namespaces(agent: &mut Agent) {
+    let specs = ["one", "two"].map(|id| apart(agent, id, "nobody", "touch ready; sleep 1000"));
+    let [one, two] = [&specs[0], &specs[1]].map(|spec| first_id(agent.launch_until_ready(spec)));
+    assert!(one.abs_diff(two) >= 65_536, "{one} and {two}");
+    assert_eq!(owner(&specs[1].sandbox.join("ready")), two + 65_534);
+}
+
+fn user_namespace_volume(agent: &mut Agent) {
+    let volume = agent.work_dir().join("volume");
+    fs::create_dir(&volume).expect("a volume");
+    let plain = apart(agent, "web", "nobody", "stat -c %u data; echo x > data/file; stat -c %u data/file");
+    let bind = VolumeBind {
+        id: "v1".parse().expect("an id"),
+        source: volume.clone(),
+        target: plain.sandbox.join("data"),
+        read_only: false,
+    };
+    let outcome = agent.run(&ContainerSpec { volumes: vec![bind], ..plain });
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("65534\n65534\n", ""));
+    assert_eq!([owner(&volume), owner(&volume.join("file"))], [65_534; 2]);
+}
+
+fn user_namespace_command(agent: &mut Agent) {
+    let spec = apart(agent, "web", "root", "touch ready; sleep 1000");
+    agent.launch_until_ready(&spec);
+    let line = "id -u; cat /proc/self/uid_map | wc -l; [ /proc/self/ns/user -ef /proc/1/ns/user ] && echo the same; touch made";
+    let result = agent.exec(&spec, line, Duration::from_secs(10)).expect("a command that runs");
+    assert_eq!(result.output, "0\n1\nthe same\n");
+    assert_eq!(owner(&spec.sandbox.join("made")), owner(&spec.sandbox.join("ready")));
 }

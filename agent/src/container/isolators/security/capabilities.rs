@@ -18,6 +18,8 @@ impl Capabilities {
     /// MKNOD, AUDIT_WRITE, SETFCAP.
     pub(super) const DEFAULT: Self = Self(bits(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31]));
 
+    pub(super) const NONE: Self = Self(0);
+
     /// The default without those that are dropped, and with those that are added: as in Docker, an addition wins.
     pub(super) fn of(spec: &ContainerSpec) -> Self {
         let mask = |all: &[Capability]| all.iter().fold(0, |mask, one| mask | 1_u64 << one.number());
@@ -58,30 +60,26 @@ const fn bits(numbers: &[u32]) -> u64 {
     }
 }
 
-/// Refuses what is added beyond the default and the operator has not allowed, or the agent does not have itself. In a user
-/// namespace an addition is good for what belongs to the container only, so it needs nobody's leave.
+/// Refuses what is added beyond the default and the operator has not allowed, or the agent does not have itself.
 pub(super) fn check(spec: &ContainerSpec, allowed: &[Capability]) -> Result<(), LaunchError> {
-    let beyond = |one: &&Capability| !Capabilities::DEFAULT.contain(one.number().into());
-    let Some(refused) = spec
-        .add_capabilities
-        .iter()
-        .filter(beyond)
-        .find(|one| !spec.user_namespace && !allowed.contains(one))
-    else {
-        return check_own(spec);
-    };
-    Err(no(refused, "this agent's operator has not allowed it (--allow-capability)"))
+    let default = |one: &Capability| Capabilities::DEFAULT.contain(one.number().into());
+    let refused = spec.add_capabilities.iter().find(|one| !default(one) && !allowed.contains(one));
+    match refused {
+        Some(one) => Err(no(*one, "this agent's operator has not allowed it (--allow-capability)")),
+        None => check_own(spec),
+    }
 }
 
+/// In a user namespace root has all of them, for what belongs to the namespace.
 fn check_own(spec: &ContainerSpec) -> Result<(), LaunchError> {
     if spec.add_capabilities.is_empty() || spec.user_namespace {
         return Ok(());
     }
     let own = Capabilities(sys::own_capabilities().map_err(step("look at the agent's capabilities"))?);
     let lacking = spec.add_capabilities.iter().find(|one| !own.contain(one.number().into()));
-    lacking.map_or(Ok(()), |one| Err(no(one, "the agent itself does not have it")))
+    lacking.map_or(Ok(()), |one| Err(no(*one, "the agent itself does not have it")))
 }
 
-fn no(capability: &Capability, why: &str) -> LaunchError {
+fn no(capability: Capability, why: &str) -> LaunchError {
     LaunchError::Spec { field: "capability".to_owned(), value: capability.to_string(), why: why.to_owned() }
 }

@@ -28,12 +28,17 @@ fn words(limit: Option<u64>) -> String {
     limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }
 
-/// Takes the limits on. The order matters where a kind is named twice: the last one counts.
+/// Takes the limits on: what the spec does not name is set first to what it should be.
 pub(super) fn apply(spec: &ContainerSpec) -> Result<(), LaunchError> {
-    // Asking for them is the spec's; a dump may hold secrets, and goes wherever the host says.
-    set("core", libc::RLIMIT_CORE, 0, 0)?;
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(step("read the limit on open files"))?;
-    set("nofile", libc::RLIMIT_NOFILE, FILES.0.min(most), FILES.1.min(most))?;
+    let named = |kind: u32| spec.rlimits.iter().any(|limit| u32::from(limit.kind.number()) == kind);
+    // A dump may hold secrets, and goes wherever the host says.
+    if !named(libc::RLIMIT_CORE) {
+        set("core", libc::RLIMIT_CORE, 0, 0)?;
+    }
+    if !named(libc::RLIMIT_NOFILE) {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(step("read the limit on open files"))?;
+        set("nofile", libc::RLIMIT_NOFILE, FILES.0.min(most), FILES.1.min(most))?;
+    }
     spec.rlimits.iter().try_for_each(|Rlimit { kind, soft, hard }| {
         let (soft, hard) = (soft.unwrap_or(libc::RLIM_INFINITY), hard.unwrap_or(libc::RLIM_INFINITY));
         set(&kind.to_string(), kind.number().into(), soft, hard)
