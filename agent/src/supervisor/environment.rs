@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use divvy_proto::container::{Network, StopSignal};
+use divvy_proto::container::StopSignal;
 use divvy_proto::ids::Hostname;
 use divvy_proto::reservation::VolumeMount;
 use divvy_proto::task::{Command, TaskInfo, TaskPort};
@@ -70,7 +70,7 @@ pub(super) fn container(turn: &Turn<'_>, record: &TaskRecord, image: Option<Imag
         cpus: info.resources.cpus(),
         cpu_limit: info.cpu_limit,
         volumes: info.volumes.iter().map(|mount| volume(turn.config, record, mount)).collect(),
-        port_maps: port_maps(info, &own.network),
+        port_maps: port_maps(info),
         network: own.network,
         root: image.map_or(Root::Host, |image| Root::Image { layers: image.layers }),
         read_only: own.read_only,
@@ -99,10 +99,11 @@ fn argv(info: &TaskInfo, image: Option<&Image>) -> Vec<String> {
 }
 
 /// Where its ports of the host lead to.
-fn port_maps(info: &TaskInfo, network: &Network) -> Vec<PortMap> {
+pub(super) fn port_maps(info: &TaskInfo) -> Vec<PortMap> {
     let map =
         |port: &TaskPort| PortMap { host: port.number, container: port.container.unwrap_or(port.number) };
-    if network.is_own() { info.ports.iter().map(map).collect() } else { Vec::new() }
+    let is_own = info.container.as_ref().is_some_and(|container| container.network.is_own());
+    if is_own { info.ports.iter().map(map).collect() } else { Vec::new() }
 }
 
 /// Whom it runs as, and in which main group: what the task says, what its image says, or the default, which is root in an image

@@ -15,6 +15,8 @@
 //!                                                               written)                acknowledged)
 //! ```
 //!
+//! A task of a group waits between Preparing and Launching, in Prepared, for the others: see [`group`].
+//!
 //! Two rules hold everywhere. What must survive a crash is on disk before the act that it describes: the launch before the
 //! start, the kill before SIGTERM, each update before it is sent. And a terminal update is sent only after nothing is left of
 //! the container, so that whoever hears it can count on the resources.
@@ -24,6 +26,7 @@
 
 mod effect;
 mod environment;
+mod group;
 mod health;
 mod input;
 mod link;
@@ -48,6 +51,7 @@ pub use input::{Config, Input, LinkId, LiveTask, Recovered, TaskKey, Token};
 pub use record::{AgentRecord, Kill, KillCause, TaskRecord};
 
 use crate::container::ContainerId;
+use group::GroupKey;
 use link::Link;
 use task::{Admission, Task};
 
@@ -61,6 +65,9 @@ pub struct Supervisor {
     tasks: BTreeMap<TaskKey, Task>,
     by_container: BTreeMap<ContainerId, TaskKey>,
     by_token: BTreeMap<Token, TaskKey>,
+    groups: BTreeMap<GroupKey, BTreeSet<TaskKey>>,
+    /// Groups of which a task has changed since they were looked at.
+    touched: BTreeSet<GroupKey>,
     /// The persistent volumes that are there.
     volumes: BTreeSet<VolumeId>,
     /// Set by `KillAll`: the agent takes no more tasks.
@@ -115,6 +122,8 @@ impl Supervisor {
             tasks: BTreeMap::new(),
             by_container: BTreeMap::new(),
             by_token: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            touched: BTreeSet::new(),
             volumes: BTreeSet::new(),
             draining: false,
         }
@@ -122,6 +131,11 @@ impl Supervisor {
 
     /// Takes one input and pushes what is to be done about it.
     pub fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        self.take(now, input, effects);
+        self.settle_groups(now, effects);
+    }
+
+    fn take(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Recovered(recovered) => self.recover(now, recovered, effects),
             Input::Connected(link) => self.connected(now, link, effects),
@@ -468,7 +482,10 @@ impl Supervisor {
 
     /// Puts a task back after it has handled an input, unless it is over.
     fn keep(&mut self, key: TaskKey, task: Task, effects: &mut Vec<Effect>) {
+        let group = group::key_of(&task);
+        self.touched.extend(group.clone());
         if task.is_forgotten() {
+            self.leave(group, &key);
             self.by_container.remove(&task.record().container);
             effects.push(Effect::Forget(task.record().container.clone()));
             return;
@@ -476,7 +493,20 @@ impl Supervisor {
         if let Some(token) = task.unwritten() {
             self.by_token.insert(token, key.clone());
         }
+        if let Some(group) = group {
+            self.groups.entry(group).or_default().insert(key.clone());
+        }
         self.tasks.insert(key, task);
+    }
+
+    fn leave(&mut self, group: Option<GroupKey>, task: &TaskKey) {
+        let Some(group) = group else { return };
+        if let Some(members) = self.groups.get_mut(&group) {
+            members.remove(task);
+            if members.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
     }
 
     fn turn<'a>(&'a mut self, now: Timestamp, effects: &'a mut Vec<Effect>) -> Turn<'a> {

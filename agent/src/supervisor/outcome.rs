@@ -35,6 +35,7 @@ fn killed(cause: &KillCause) -> Outcome {
     match cause {
         KillCause::Requested => (TaskState::Killed, Reason::KillRequested, "killed on request".to_owned()),
         KillCause::Unhealthy(how) => (TaskState::Failed, Reason::Unhealthy, format!("killed: {how}")),
+        KillCause::GroupEnded(how) => (TaskState::Killed, Reason::GroupEnded, format!("killed: {how}")),
         KillCause::FrameworkRemoved => {
             (TaskState::Killed, Reason::FrameworkRemoved, "killed: its framework was torn down".to_owned())
         }
@@ -44,11 +45,22 @@ fn killed(cause: &KillCause) -> Outcome {
     }
 }
 
+/// The end of a task that was never started, because it was to end before that.
+pub(super) fn of_unstarted(kill: Option<&Kill>) -> Outcome {
+    match kill.map(|kill| &kill.cause) {
+        Some(KillCause::GroupEnded(how)) => (TaskState::Failed, Reason::GroupEnded, how.clone()),
+        _ => {
+            let message = "it was killed before it was started".to_owned();
+            (TaskState::Killed, Reason::KilledDuringLaunch, message)
+        }
+    }
+}
+
 /// What is said when the order is given: why, and why in words.
 pub(super) fn of_order(cause: &KillCause, grace: Duration) -> (Reason, String) {
     let (_, reason, _) = killed(cause);
     let message = match cause {
-        KillCause::Unhealthy(how) => how.clone(),
+        KillCause::Unhealthy(how) | KillCause::GroupEnded(how) => how.clone(),
         _ => format!("it has {} to end", span(grace)),
     };
     (reason, message)

@@ -74,6 +74,8 @@ pub enum KillCause {
     Requested,
     /// Its health checks; says which and how.
     Unhealthy(String),
+    /// Its group has ended, or does not start; says with whom.
+    GroupEnded(String),
     /// Its framework was torn down: nobody waits for its updates.
     FrameworkRemoved,
     /// The agent was declared gone, and the task with it: nobody waits for its updates, nor for the news that it has ended.

@@ -1,23 +1,22 @@
 //! One task from its launch until it is forgotten: which step it is at, and what each event makes of it.
 
+mod birth;
+mod company;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use divvy_proto::agent::AgentMessage;
-use divvy_proto::container::StopSignal;
-use divvy_proto::ids::{FrameworkId, UpdateId};
-use divvy_proto::reservation::Allocation;
-use divvy_proto::task::{
-    AgentTask, ContainerStatus, ExitStatus, Reason, Source, TaskInfo, TaskState, TaskStatus,
-};
+use divvy_proto::ids::UpdateId;
+use divvy_proto::task::{AgentTask, ExitStatus, Reason, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 
 use super::health::{Health, Verdict};
 use super::input::{LiveTask, TaskKey, Token};
 use super::outcome::{self, Outcome};
 use super::record::{Kill, KillCause, TaskRecord};
-use super::{Effect, Record, Turn, environment};
-use crate::container::{ContainerId, ContainerState, Exited};
+use super::{Effect, Record, Turn, environment, group};
+use crate::container::Exited;
 use crate::image::Image;
 
 /// What SIGKILL is called in an exit status.
@@ -36,6 +35,12 @@ pub(super) struct Task {
     /// Set once SIGTERM was asked for: when patience ends.
     kill_at: Option<Timestamp>,
     health: Health,
+    /// What its container will be made of, from the preparation to the launch.
+    image: Option<Image>,
+    /// Until when the other tasks of its group have to be here, if some are not.
+    company_by: Option<Timestamp>,
+    /// Its container stays until those of its group that use its network are gone.
+    held: bool,
 }
 
 /// See the picture in the module above.
@@ -43,6 +48,8 @@ pub(super) struct Task {
 enum Phase {
     Admitted,
     Preparing,
+    /// Of a group only: it waits for the others.
+    Prepared,
     Launching,
     Running,
     Ended,
@@ -67,40 +74,6 @@ pub(super) enum Admission {
 }
 
 impl TaskRecord {
-    /// A task as it is launched: STARTING, and nothing on disk yet.
-    pub(super) fn new(
-        turn: &mut Turn<'_>,
-        (framework_id, framework_name): (FrameworkId, String),
-        (info, allocation): (TaskInfo, Allocation),
-        container: ContainerId,
-    ) -> Self {
-        let latest = TaskStatus {
-            task_id: info.id.clone(),
-            agent_id: turn.agent_id.cloned(),
-            state: TaskState::Starting,
-            reason: Reason::CommandExited,
-            source: Source::Agent,
-            message: String::new(),
-            time: turn.now,
-            update_id: None,
-            healthy: None,
-            container: ContainerStatus::default(),
-        };
-        Self {
-            framework_id,
-            framework_name,
-            info,
-            allocation,
-            container,
-            boot_id: turn.config.boot_id.clone(),
-            running_since: None,
-            kill: None,
-            stop_signal: StopSignal::TERM,
-            latest,
-            unacknowledged: std::collections::VecDeque::new(),
-        }
-    }
-
     fn abandoned(&self) -> bool {
         self.kill.as_ref().is_some_and(|kill| kill.cause.abandons())
     }
@@ -108,78 +81,6 @@ impl TaskRecord {
     /// Whether the master takes it to be gone with the agent that this one was.
     pub(super) fn is_gone(&self) -> bool {
         self.kill.as_ref().is_some_and(|kill| kill.cause == KillCause::AgentGone)
-    }
-}
-
-/// How tasks come to be.
-impl Task {
-    /// A task that was launched.
-    pub(super) fn admitted(turn: &mut Turn<'_>, record: TaskRecord, admission: Admission) -> Self {
-        let mut task = Self::at(record, Phase::Admitted);
-        match admission {
-            Admission::Refused(outcome) => {
-                task.phase = Phase::Done;
-                task.say(turn, outcome);
-            }
-            Admission::Now | Admission::Later => {
-                task.waits = admission == Admission::Later;
-                let sandbox = environment::sandbox(turn.config, &task.record.key());
-                task.record.latest.container.sandbox = Some(sandbox.display().to_string());
-                let message = match task.waits {
-                    true => "it waits for the end of a task whose resources it is to have",
-                    false => "the container is being prepared",
-                };
-                task.say(turn, (TaskState::Starting, Reason::CommandExited, message.to_owned()));
-            }
-        }
-        task.save(turn);
-        task
-    }
-
-    /// A task that an earlier process of the agent knew, and what its container is now.
-    pub(super) fn recovered(turn: &mut Turn<'_>, record: TaskRecord, state: ContainerState) -> Self {
-        let mut task = Self::at(record, Phase::Running);
-        if task.record.latest.state.is_terminal() {
-            task.phase = Phase::Ended;
-            task.proceed(turn);
-        } else if task.record.boot_id != turn.config.boot_id {
-            let message = "the machine was rebooted".to_owned();
-            task.end(turn, (TaskState::Failed, Reason::AgentRestarted, message));
-        } else {
-            task.found(turn, state);
-        }
-        task
-    }
-
-    fn found(&mut self, turn: &mut Turn<'_>, state: ContainerState) {
-        match state {
-            ContainerState::Running { pid, addresses } if self.record.running_since.is_none() => {
-                self.phase = Phase::Launching;
-                self.launched(turn, pid, addresses);
-            }
-            ContainerState::Running { .. } => {
-                turn.effects.push(Effect::Watch(self.record.container.clone()));
-                if self.record.kill.is_none() {
-                    self.start_health(turn);
-                }
-                self.proceed(turn);
-            }
-            ContainerState::Exited(exited) => self.exited(turn, &exited),
-            // A launched container leaves a trace until it is destroyed, and it is destroyed only after its end is on disk.
-            ContainerState::Absent if self.record.running_since.is_none() && self.record.kill.is_none() => {
-                let message = "the agent was restarted before the task was started".to_owned();
-                self.end(turn, (TaskState::Dropped, Reason::AgentRestarted, message));
-            }
-            ContainerState::Absent if self.record.running_since.is_none() => self.end_unstarted(turn),
-            ContainerState::Absent => {
-                self.exited(turn, &Exited { status: None, oom: None, at: turn.now });
-            }
-        }
-    }
-
-    fn at(record: TaskRecord, phase: Phase) -> Self {
-        let health = Health::new(record.info.health.len(), record.latest.healthy == Some(true));
-        Self { record, phase, waits: false, unwritten: None, in_flight: None, kill_at: None, health }
     }
 }
 
@@ -244,6 +145,8 @@ impl Task {
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let kill_at = self.kill_at.filter(|_| self.phase == Phase::Running);
+        let company_by = self.company_by.filter(|_| self.phase < Phase::Launching);
+        let kill_at = kill_at.or(company_by);
         kill_at.into_iter().chain(self.in_flight.map(|retry| retry.at)).min()
     }
 }
@@ -252,10 +155,13 @@ impl Task {
 impl Task {
     pub(super) fn prepared(&mut self, turn: &mut Turn<'_>, image: Option<Image>) {
         if self.phase == Phase::Preparing {
-            self.phase = Phase::Launching;
+            self.phase = Phase::Prepared;
             self.record.latest.container.image = image.as_ref().map(|image| image.digest.clone());
             self.record.stop_signal = environment::stop_signal(&self.record.info, image.as_ref());
-            turn.effects.push(Effect::Launch(environment::container(turn, &self.record, image)));
+            self.image = image;
+            if !self.is_of_group() {
+                self.start(turn, None, Vec::new());
+            }
         }
     }
 
@@ -356,7 +262,7 @@ impl Task {
                     self.order(cause, grace);
                 }
             }
-            Phase::Admitted | Phase::Preparing => {
+            Phase::Admitted | Phase::Preparing | Phase::Prepared => {
                 if self.phase == Phase::Preparing {
                     turn.effects.push(Effect::CancelPrepare(self.record.container.clone()));
                 }
@@ -460,6 +366,11 @@ impl Task {
             self.record.latest.container.exit = Some(ExitStatus::Signal(SIGKILL));
             self.end(turn, outcome::of_force(&kill));
         }
+        if self.phase < Phase::Launching && self.company_by.is_some_and(|at| at <= turn.now) {
+            let waited = humantime::format_duration(group::PATIENCE);
+            let why = format!("the other tasks of its group did not come within {waited}");
+            self.kill(turn, KillCause::GroupEnded(why), None);
+        }
         if let (Some(retry), Some(first)) = (self.in_flight, self.record.unacknowledged.front())
             && retry.at <= turn.now
         {
@@ -513,18 +424,24 @@ impl Task {
                     turn.effects.push(Effect::Terminate { container, signal: self.record.stop_signal });
                 }
             }
+            Phase::Ended if self.held => {}
             Phase::Ended => {
                 self.phase = Phase::Destroying;
                 turn.effects.push(Effect::Destroy(container));
             }
-            Phase::Preparing | Phase::Launching | Phase::Destroying | Phase::Done | Phase::Forgotten => {}
+            Phase::Preparing
+            | Phase::Prepared
+            | Phase::Launching
+            | Phase::Destroying
+            | Phase::Done
+            | Phase::Forgotten => {}
         }
         self.send_first(turn);
     }
 
     fn end_unstarted(&mut self, turn: &mut Turn<'_>) {
-        let message = "it was killed before it was started".to_owned();
-        self.end(turn, (TaskState::Killed, Reason::KilledDuringLaunch, message));
+        let outcome = outcome::of_unstarted(self.record.kill.as_ref());
+        self.end(turn, outcome);
     }
 
     /// Writes down how the task ended. Once that is on disk the container is destroyed, and then the world is told.

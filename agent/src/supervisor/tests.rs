@@ -1,6 +1,7 @@
 //! What the supervisor's tests share: a bench with one supervisor on it, verbs for what happens, and effects as short lines,
 //! so that each test compares all of them.
 
+mod groups;
 mod health;
 mod kill;
 mod life;
@@ -235,7 +236,13 @@ fn show(effect: &Effect) -> String {
             format!("prepare {container} for {} as {user} with {} artifacts", task.task_id, artifacts.len())
         }
         Effect::CancelPrepare(container) => format!("cancel {container}"),
-        Effect::Launch(spec) => format!("start {} {:?} in {}", spec.id, spec.argv, spec.sandbox.display()),
+        Effect::Launch(spec) => {
+            let joins = spec.joins.as_ref().map(|lead| format!(" with the network of {lead}"));
+            let ports: Vec<String> =
+                spec.port_maps.iter().map(|map| format!(" port {}:{}", map.host, map.container)).collect();
+            let group = joins.unwrap_or_default() + &ports.concat();
+            format!("start {} {:?} in {}{group}", spec.id, spec.argv, spec.sandbox.display())
+        }
         Effect::Watch(container) => format!("watch {container}"),
         Effect::Terminate { container, .. } => format!("terminate {container}"),
         Effect::Destroy(container) => format!("destroy {container}"),

@@ -1,13 +1,15 @@
 //! Random histories against a machine, a disk and a master that are models, with crashes anywhere. After every step: no
 //! container starts before its launch is on disk, or twice; no two updates of a task are in flight; none is sent before it is
-//! on disk, out of order, or, where it is the last, before its container is gone. And whatever happened, once all goes well
-//! again every task ends, is acknowledged and is forgotten.
+//! on disk, out of order, or, where it is the last, before its container is gone; no group goes on without a task that does not
+//! end alone, and its network lasts as long as those who use it. And whatever happened, once all goes well again every task
+//! ends, is acknowledged and is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
 use super::super::TaskKey;
+use super::super::task::Task;
 use super::*;
 use crate::container::ContainerState;
 
@@ -35,6 +37,8 @@ struct World {
     watched: BTreeSet<ContainerId>,
     destroying: BTreeSet<ContainerId>,
     started: BTreeSet<ContainerId>,
+    /// Whose network a container uses.
+    joined: BTreeMap<ContainerId, ContainerId>,
     /// Updates that were sent on this stream and not acknowledged.
     in_flight: BTreeMap<TaskKey, UpdateId>,
     /// All updates that the master ever heard, each once, in order.
@@ -61,6 +65,7 @@ impl World {
             watched: BTreeSet::new(),
             destroying: BTreeSet::new(),
             started: BTreeSet::new(),
+            joined: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             heard: BTreeMap::new(),
             launched: BTreeSet::new(),
@@ -126,11 +131,19 @@ impl World {
             Effect::Launch(spec) => {
                 assert!(self.disk.contains_key(&spec.id), "started before its launch is on disk");
                 assert!(!self.started.contains(&spec.id), "started twice");
+                if let Some(lead) = spec.joins {
+                    assert!(self.containers.contains_key(&lead), "joins what is not there");
+                    self.joined.insert(spec.id.clone(), lead);
+                }
                 assert!(self.launching.insert(spec.id));
             }
             Effect::Watch(container) => assert!(self.watched.insert(container)),
             Effect::Destroy(container) => {
                 assert!(!self.launching.contains(&container), "destroyed while it is launched");
+                for (other, lead) in &self.joined {
+                    let there = self.containers.contains_key(other) || self.launching.contains(other);
+                    assert!(*lead != container || !there, "the network goes before those who use it");
+                }
                 self.destroying.insert(container);
             }
         }
@@ -210,12 +223,32 @@ impl World {
         });
     }
 
+    /// Every second task is of a group of two, and mostly the two come together.
     fn launch(&mut self, choice: u8) {
-        let id = format!("t{}", choice % 8);
-        let again = self.core.known_tasks().any(|key| key.task_id.as_str() == id);
-        if self.link.is_some() && (self.launched.insert(id.clone()) || again) {
-            let resources = "cpus=1;mem=64MiB".parse().unwrap();
-            self.hear_master(launch(TaskInfo { resources, health: vec![check()], ..task(&id) }));
+        let ids = match choice % 8 {
+            at @ (4 | 6) if choice < 192 => vec![at, at + 1],
+            at => vec![at],
+        };
+        for at in ids {
+            let id = format!("t{at}");
+            let again = self.core.known_tasks().any(|key| key.task_id.as_str() == id);
+            if self.link.is_some() && (self.launched.insert(id.clone()) || again) {
+                let resources = "cpus=0.5;mem=64MiB".parse().unwrap();
+                self.hear_master(launch(TaskInfo { resources, health: vec![check()], ..task_at(at) }));
+            }
+        }
+    }
+
+    /// Who does not end alone takes the others of the group along.
+    fn check_groups(&self) {
+        let ends_alone = |task: &Task| {
+            let container = task.record().info.container.as_deref();
+            container.and_then(|container| container.group.as_ref()).is_none_or(|group| group.ends_alone)
+        };
+        for members in self.core.groups.values() {
+            let members: Vec<&Task> = members.iter().filter_map(|key| self.core.tasks.get(key)).collect();
+            let over = members.iter().any(|task| task.is_ending() && !ends_alone(task));
+            assert!(!over || members.iter().all(|task| task.is_ending()), "half a group goes on");
         }
     }
 
@@ -322,6 +355,20 @@ impl World {
     }
 }
 
+/// t4 and t5 end together; t7 ends alone, t6 not without it.
+fn task_at(at: u8) -> TaskInfo {
+    let id = format!("t{at}");
+    let mut info = match at {
+        4..=6 => groups::member(&id, 2),
+        7 => groups::helper(&id, 2),
+        _ => task(&id),
+    };
+    if let Some(group) = info.container.as_mut().and_then(|container| container.group.as_mut()) {
+        group.id = format!("g{}", at / 2).parse().unwrap();
+    }
+    info
+}
+
 fn check() -> divvy_proto::task::HealthCheck {
     let probe = divvy_proto::task::Probe::Tcp { port: 31000 };
     divvy_proto::task::HealthCheck { probe, interval: secs(1), timeout: secs(1), grace: secs(2), failures: 3 }
@@ -341,6 +388,7 @@ proptest! {
         let mut world = World::new();
         for step in steps {
             world.step(step);
+            world.check_groups();
         }
         world.settle();
         prop_assert_eq!(world.core.known_tasks().collect::<Vec<_>>(), Vec::<&TaskKey>::new());
