@@ -21,6 +21,7 @@ use crate::agent::{Clock, Ears, Hands, MainLoop, Running};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::config::{self, AgentConfig};
 use crate::container::{ContainerId, ContainerState, Runtime, RuntimeConfig, RuntimeError};
+use crate::disk::Disks;
 use crate::fetcher::{Fetcher, FetcherError};
 use crate::http::{self, Api, Live};
 use crate::image::{ImageError, Images};
@@ -132,6 +133,7 @@ impl Agent {
         let hands = Hands {
             prober: Prober::new(runtime.clone(), core.agent.address.clone(), inputs.clone())
                 .map_err(work_dir.failed("start the thread that probes tasks of"))?,
+            disks: Disks::new(runtime.clone(), inputs.clone()),
             inputs,
             runtime: runtime.clone(),
             writer: writer.map_err(work_dir.failed("start the thread that writes to"))?,
@@ -147,7 +149,17 @@ impl Agent {
             live,
         };
         let retention = config.sandbox_retention;
-        let api = Api { sandboxes, runtime, live: live_seen, retention, images: images.clone(), metrics, stop: stop.clone() };
+        let hostname = config.hostname.clone();
+        let api = Api {
+            hostname,
+            sandboxes,
+            runtime,
+            live: live_seen,
+            retention,
+            images: images.clone(),
+            metrics,
+            stop: stop.clone(),
+        };
         let http = tokio::spawn(serve(listener, api));
         let (orders, orders_in) = mpsc::channel(1);
         let (events, links) = mpsc::channel(QUEUE);
@@ -195,8 +207,7 @@ impl WorkDir {
 fn running(recovered: &Recovered) -> Live {
     let running = recovered.tasks.iter().filter(|(_, state)| matches!(state, ContainerState::Running { .. }));
     let live = running.map(|(record, _)| {
-        let key =
-            TaskKey { framework_id: record.framework_id.clone(), task_id: record.info.id.clone() };
+        let key = TaskKey { framework_id: record.framework_id.clone(), task_id: record.info.id.clone() };
         (key, LiveTask { container: record.container.clone(), running_since: record.running_since })
     });
     Live::new(live.collect())

@@ -12,6 +12,7 @@ use crate::ids::{AgentId, FrameworkId, Hostname, OfferId, TaskId};
 use crate::quota::{Quota, Weight};
 use crate::ranges::RangeSet;
 use crate::reservation::{Reserved, Volume};
+use crate::quantity::Cpus;
 use crate::resources::{Resources, Shortage};
 use crate::role::RolePath;
 use crate::scheduler::InverseOffer;
@@ -674,6 +675,51 @@ pub struct Usage {
     pub memory_peak: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// Bytes read from block devices, where the kernel counts them for containers (cgroup v2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_read: Option<u64>,
+    /// Bytes written to block devices, where the kernel counts them for containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_written: Option<u64>,
+}
+
+/// Live use of a task's container beside what it may use. `GET /api/v1/agents/{id}/usage` lists those of all tasks of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskUsage {
+    /// Whose it is.
+    pub framework_id: FrameworkId,
+    /// Which task.
+    pub task_id: TaskId,
+    /// The machine.
+    pub hostname: Hostname,
+    /// When this was so, by the agent's clock.
+    pub at: Timestamp,
+    /// Processor time that it gets when everyone wants some.
+    pub cpus: Cpus,
+    /// Processor time that it never exceeds, if there is such a limit.
+    pub cpu_limit: Option<Cpus>,
+    /// Memory that it never exceeds, in bytes.
+    pub memory_limit: u64,
+    /// Processes and threads that it never exceeds.
+    pub pids_limit: u64,
+    /// What it uses.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+/// One entry of a directory in a sandbox: `GET /api/v1/tasks/{framework_id}/{task_id}/files?path=…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its name.
+    pub name: String,
+    /// `file`, `directory`, `link` or `other`.
+    pub kind: String,
+    /// In bytes.
+    pub size: u64,
+    /// When it was last changed.
+    pub modified: Timestamp,
+    /// The permission bits as `ls` shows them in octal: `0644`.
+    pub mode: String,
 }
 
 /// The body of every answer that is not a success.

@@ -5,8 +5,11 @@ mod cluster;
 mod events;
 mod exec;
 mod explain;
+mod files;
+mod images;
 mod logs;
 mod policy;
+mod stats;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -58,6 +61,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Unreserve(options) => agents::unreserve(context, options).await,
         Command::Reservations => agents::reservations(context).await,
         Command::Volumes { action } => agents::volumes(context, action).await,
+        Command::Images(options) => images::run(context, options).await,
         Command::Drain(options) => agents::drain(context, options).await,
         Command::Deactivate { agent } => agents::deactivate(context, &agent).await,
         Command::Reactivate { agent } => agents::reactivate(context, &agent).await,
@@ -68,7 +72,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Events(options) => events::run(context, options).await,
         Command::Logs(options) => logs::run(context, options).await,
         // It has exit codes of its own.
-        Command::Exec(_) | Command::Stats(_) | Command::Files { .. } => Ok(()),
+        Command::Exec(_) => Ok(()),
+        Command::Stats(options) => stats::run(context, options).await,
+        Command::Files { action } => files::run(context, action).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "divvy", &mut std::io::stdout());
             Ok(())

@@ -34,12 +34,13 @@ use divvy_proto::api::Usage;
 pub use divvy_proto::container::StopSignal;
 use divvy_proto::{Bytes, Timestamp};
 
+pub use crate::log::LogLimits;
+pub use crate::disk::DiskLimit;
 use crate::network::{NetworkConfig, netns};
 use cgroup::{Group, KillError};
 pub use command::Attached;
 use command::ExecFailure;
 pub use error::{LaunchError, RuntimeError};
-pub use crate::log::LogLimits;
 use isolators::Host;
 use link::Link;
 pub use rights::{DeviceRule, Rights, SubIds};
@@ -276,6 +277,27 @@ impl Runtime {
     pub async fn usage(&self, id: &ContainerId) -> Result<Usage, RuntimeError> {
         let usage = self.host.cgroups.usage(&self.group(id));
         usage.map_err(|error| RuntimeError::Cgroup { id: id.clone(), why: error.to_string() })
+    }
+
+    /// What a container was launched with.
+    ///
+    /// # Errors
+    /// It does not exist, or its record cannot be read.
+    pub fn spec(&self, id: &ContainerId) -> Result<ContainerSpec, RuntimeError> {
+        let record = self.record(id);
+        let plan = record.plan().map_err(file("read the plan in", record.path()))?;
+        plan.map(|plan| plan.spec).ok_or_else(|| RuntimeError::NotRunning(id.clone()))
+    }
+
+    /// What a container may write, and where; `None` if it has no limit, or there is none.
+    ///
+    /// # Errors
+    /// Its record cannot be read.
+    pub fn disk(&self, id: &ContainerId) -> Result<Option<DiskLimit>, RuntimeError> {
+        let record = self.record(id);
+        let Some(plan) = record.plan().map_err(file("read", record.path()))? else { return Ok(None) };
+        let directories = vec![plan.spec.sandbox, record.upper(), record.tmp()];
+        Ok(plan.spec.disk.map(|limit| DiskLimit { limit, directories }))
     }
 
     /// Runs a command inside a container: its namespaces, cgroup, user, environment and sandbox.

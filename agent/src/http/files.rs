@@ -3,8 +3,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path as FsPath;
 
 use axum::Json;
@@ -12,9 +12,11 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use divvy_proto::api::FileEntry;
 use divvy_proto::time::{Timestamp, millis};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use serde::{Deserialize, Serialize};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
@@ -27,27 +29,14 @@ const MOST: usize = 10_000;
 pub(super) struct FilesQuery {
     /// Relative to the sandbox; the sandbox itself by default.
     #[serde(default)]
-    path: String,
-}
-
-/// One entry of a directory.
-#[derive(Debug, Serialize)]
-pub(super) struct Entry {
-    name: String,
-    /// `file`, `directory`, `link` or `other`.
-    kind: &'static str,
-    /// In bytes.
-    size: u64,
-    modified: Timestamp,
-    /// The permission bits as `ls` shows them in octal: `0644`.
-    mode: String,
+    pub(super) path: String,
 }
 
 pub(super) async fn list(
     State(api): State<Api>,
     Path(task): Path<(String, String)>,
     Query(query): Query<FilesQuery>,
-) -> Result<Json<Vec<Entry>>, Refusal> {
+) -> Result<Json<Vec<FileEntry>>, Refusal> {
     let sandbox = api.sandboxes.path(&task_key(task)?);
     let shown = query.path.clone();
     let entries = blocking(move || entries(&open_below(&sandbox, &query.path, ResolveFlags::empty())?)).await;
@@ -93,24 +82,43 @@ pub(super) fn open_file(sandbox: &FsPath, path: &str, how: ResolveFlags) -> io::
     }
 }
 
+/// A directory below `sandbox`.
+pub(super) fn open_directory(sandbox: &FsPath, path: &str) -> io::Result<File> {
+    let directory = open_below(sandbox, path, ResolveFlags::empty())?;
+    match directory.metadata()?.is_dir() {
+        true => Ok(directory),
+        false => Err(io::Error::other("it is not a directory")),
+    }
+}
+
 fn open_below(sandbox: &FsPath, path: &str, how: ResolveFlags) -> io::Result<File> {
     let root = File::open(sandbox)?;
     let path = match path.trim_start_matches('/') {
         "" => ".",
         path => path,
     };
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | how;
-    let opened = rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve);
-    match opened {
-        Ok(file) => Ok(File::from(file)),
-        Err(rustix::io::Errno::XDEV) => Err(io::Error::other("it leads out of the sandbox")),
+    match openat2(root.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Ok(found) => reopen(&found),
+        Err(Errno::XDEV) => Err(io::Error::other("it leads out of the sandbox")),
         Err(error) => Err(error.into()),
     }
 }
 
-fn entries(directory: &File) -> io::Result<Vec<Entry>> {
-    use std::os::fd::AsRawFd;
+/// What was found, to be read, whatever its path leads to by now. Only files and directories are opened: a task that is root can make
+/// devices, and to open some of them does something.
+pub(super) fn reopen(found: &OwnedFd) -> io::Result<File> {
+    match FileType::from_raw_mode(fstat(found)?.st_mode) {
+        FileType::RegularFile | FileType::Directory => {
+            let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+            let mut how = File::options();
+            how.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+        }
+        _ => Err(io::Error::other("it is neither a file nor a directory")),
+    }
+}
+
+fn entries(directory: &File) -> io::Result<Vec<FileEntry>> {
     // The directory that was opened, whatever its path may lead to by now.
     let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
     let mut entries = Vec::new();
@@ -124,9 +132,9 @@ fn entries(directory: &File) -> io::Result<Vec<Entry>> {
             _ => "other",
         };
         let since = std::time::Duration::new(metadata.mtime().try_into().unwrap_or_default(), 0);
-        entries.push(Entry {
+        entries.push(FileEntry {
             name: entry.file_name().to_string_lossy().into_owned(),
-            kind,
+            kind: kind.to_owned(),
             size: metadata.len(),
             modified: Timestamp(millis(since)),
             mode: format!("{:04o}", metadata.permissions().mode() & 0o7777),

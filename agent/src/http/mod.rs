@@ -2,8 +2,10 @@
 //!
 //! Not here: anything that changes which tasks there are. Such orders come from the master alone.
 
+mod archive;
 mod exec;
 mod files;
+mod images;
 mod logs;
 mod segments;
 
@@ -17,12 +19,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use divvy_proto::Invalid;
-use divvy_proto::api::{Problem, Usage};
-use divvy_proto::ids::{FrameworkId, TaskId};
+use divvy_proto::Timestamp;
+use divvy_proto::api::{Problem, TaskUsage};
+use divvy_proto::ids::{FrameworkId, Hostname, TaskId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::container::{ContainerId, Runtime};
+use crate::container::{ContainerId, Runtime, RuntimeError};
 use crate::image::Images;
 use crate::metrics::Metrics;
 use crate::sandbox::Sandboxes;
@@ -37,6 +40,8 @@ pub(crate) struct Api {
     pub(crate) sandboxes: Sandboxes,
     pub(crate) runtime: Runtime,
     pub(crate) live: watch::Receiver<Live>,
+    /// The machine's name.
+    pub(crate) hostname: Hostname,
     /// How long sandboxes of ended tasks are kept.
     pub(crate) retention: Duration,
     pub(crate) images: Images,
@@ -52,10 +57,16 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/health", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .route(&format!("{task}/exec"), post(exec::exec))
+        .route("/api/v1/images", get(images::list))
+        .route("/api/v1/images/pull", post(images::pull))
+        .route("/api/v1/images/remove", post(images::remove))
+        .route("/api/v1/images/gc", post(images::collect))
         .route(&format!("{task}/logs"), get(logs::logs))
         .route(&format!("{task}/usage"), get(usage))
         .route(&format!("{task}/files"), get(files::list))
         .route(&format!("{task}/files/content"), get(files::content))
+        .route(&format!("{task}/files/archive"), get(archive::archive))
+        .route("/api/v1/usage", get(usage_of_all))
         .with_state(api)
 }
 
@@ -105,8 +116,38 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
-async fn usage(State(api): State<Api>, Path(task): Path<(String, String)>) -> Result<Json<Usage>, Refusal> {
-    let container = live_container(&api, &task_key(task)?)?;
-    let usage = api.runtime.usage(&container).await;
+async fn usage(
+    State(api): State<Api>,
+    Path(task): Path<(String, String)>,
+) -> Result<Json<TaskUsage>, Refusal> {
+    let key = task_key(task)?;
+    let container = live_container(&api, &key)?;
+    let usage = usage_of(&api, key, &container).await;
     usage.map(Json).map_err(|error| Refusal::not_found(error.to_string()))
+}
+
+/// Of every task that runs. One that ends meanwhile is left out.
+async fn usage_of_all(State(api): State<Api>) -> Json<Vec<TaskUsage>> {
+    let live = api.live.borrow().clone();
+    let mut all = Vec::with_capacity(live.len());
+    for (key, task) in live.iter() {
+        all.extend(usage_of(&api, key.clone(), &task.container).await.ok());
+    }
+    Json(all)
+}
+
+async fn usage_of(api: &Api, key: TaskKey, container: &ContainerId) -> Result<TaskUsage, RuntimeError> {
+    let usage = api.runtime.usage(container).await?;
+    let spec = api.runtime.spec(container)?;
+    Ok(TaskUsage {
+        framework_id: key.framework_id,
+        task_id: key.task_id,
+        hostname: api.hostname.clone(),
+        at: Timestamp::wall_clock(),
+        cpus: spec.cpus,
+        cpu_limit: spec.cpu_limit,
+        memory_limit: spec.memory.as_u64(),
+        pids_limit: spec.pids.into(),
+        usage,
+    })
 }

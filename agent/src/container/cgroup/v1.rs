@@ -149,6 +149,7 @@ impl Hierarchy for V1 {
             memory: used.saturating_sub(reclaimable),
             memory_peak: files::read_number(&memory.join("memory.max_usage_in_bytes"))?,
             pids: files::read_number(&self.pids.join(&group.0).join("pids.current"))?,
+            ..Usage::default()
         })
     }
 

@@ -113,6 +113,8 @@ impl Hierarchy for V2 {
             memory: used.saturating_sub(reclaimable),
             memory_peak: files::read_number(&directory.join("memory.peak")).unwrap_or(used),
             pids: files::read_number(&directory.join("pids.current"))?,
+            io_read: io_bytes(&directory, "rbytes="),
+            io_written: io_bytes(&directory, "wbytes="),
         })
     }
 
@@ -141,6 +143,12 @@ impl Hierarchy for V2 {
     fn children(&self, parent: &Group) -> Result<Vec<String>, CgroupError> {
         files::children(&self.directory(parent))
     }
+}
+
+/// The sum over all devices; `None` where the controller is not handed down.
+fn io_bytes(directory: &Path, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(directory.join("io.stat")).ok()?;
+    Some(text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum())
 }
 
 fn bytes(count: u64) -> Bytes {

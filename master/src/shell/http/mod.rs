@@ -41,8 +41,11 @@ pub(super) fn router(api: Api, grpc: Router, guard: Guard) -> Router {
         .layer(CompressionLayer::new());
     let streams = Router::new()
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/agents/{id}/usage", get(proxy::usage))
         .route("/api/v1/tasks/{framework_id}/{task_id}/exec", post(proxy::exec))
         .route("/api/v1/tasks/{framework_id}/{task_id}/{*rest}", get(proxy::task))
+        .route("/api/v1/agents/{id}/images", get(proxy::images))
+        .route("/api/v1/agents/{id}/images/{verb}", post(proxy::images))
         .route("/frameworks/{name}/", any(proxy::framework))
         .route("/frameworks/{name}/{*rest}", any(proxy::framework));
     answers

@@ -59,6 +59,19 @@ pub(super) async fn exec(
     ask_agent(&api, framework_id, task_id, remembered, request).await
 }
 
+/// `GET /api/v1/agents/{id}/usage`: what all tasks of an agent use.
+pub(super) async fn usage(
+    State(api): State<Api>,
+    At(id): At<AgentId>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let wanted = id.clone();
+    let agent = api.kernel.query(move |kernel, _| kernel.agent(&wanted)).await?;
+    let agent = agent.ok_or_else(|| Failure::not_found(format_args!("agent {id}")))?;
+    let target = target(&agent.url, "/api/v1/usage")?;
+    forward(&api, target, request).await.map_err(|why| why.into_failure(&describe(&agent)))
+}
+
 async fn ask_agent(
     api: &Api,
     framework_id: FrameworkId,
@@ -80,6 +93,22 @@ async fn ask_agent(
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let target = target(&agent.url, &path)?;
     forward(api, target, request).await.map_err(|why| why.into_failure(&describe(&agent)))
+}
+
+/// `/api/v1/agents/{id}/images…`: what the agent itself answers below `/api/v1/images`.
+pub(super) async fn images(
+    State(api): State<Api>,
+    At(ids): At<Vec<(String, String)>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let named = |name: &str| ids.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let id = AgentId::new(named("id").unwrap_or_default()).map_err(|error| Failure::bad(error.to_string()))?;
+    let wanted = id.clone();
+    let agent = api.kernel.query(move |kernel, _| kernel.agent(&wanted)).await?;
+    let agent = agent.ok_or_else(|| Failure::not_found(format_args!("agent {id}")))?;
+    let path = named("verb").map_or_else(String::new, |verb| format!("/{verb}"));
+    let target = target(&agent.url, &format!("/api/v1/images{path}"))?;
+    forward(&api, target, request).await.map_err(|why| why.into_failure(&describe(&agent)))
 }
 
 /// `/frameworks/{name}/…`: the rest of the path, asked of the framework's own REST API.
