@@ -1,6 +1,6 @@
 //! The subject proper: a master and an agent as processes, and a framework in this one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,13 +16,16 @@ use crate::subject::{Parallel, Sample, Subject};
 /// More than is used at a time, so that nothing waits for resources. What is charged is not what is there.
 const RESOURCES: &str = "--resources=cpus=32;mem=32GiB;disk=10GiB;ports=[30000-30010]";
 
+/// What a task is charged with.
+const CPUS_MILLIS: i64 = 1000;
+
 /// A cluster of one agent.
 pub struct Cluster {
     name: &'static str,
     runtime: tokio::runtime::Runtime,
     stream: Stream,
-    /// Held offers.
-    offers: BTreeSet<u64>,
+    /// Held offers, and for how many tasks each has cpus.
+    offers: BTreeMap<u64, usize>,
     launched: usize,
     master: Divvy,
     agent: Divvy,
@@ -53,7 +56,7 @@ impl Cluster {
         let agent = Divvy::start(&arguments, dir.path())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let stream = runtime.block_on(Stream::subscribe(&master.url, "bench-launch", "*"))?;
-        let offers = BTreeSet::new();
+        let offers = BTreeMap::new();
         Ok(Self { name, runtime, stream, offers, launched: 0, master, agent, hostname, _dir: dir })
     }
 
@@ -65,7 +68,7 @@ impl Cluster {
 /// Runs so many tasks, never more than `width` at a time, and tells of each.
 async fn run(
     stream: &mut Stream,
-    offers: &mut BTreeSet<u64>,
+    offers: &mut BTreeMap<u64, usize>,
     first: usize,
     count: usize,
     width: usize,
@@ -74,17 +77,17 @@ async fn run(
     let mut in_flight: BTreeMap<String, (Instant, Seen)> = BTreeMap::new();
     let mut launched = 0;
     while done.len() < count {
-        let free = (width - in_flight.len()).min(count - launched);
-        if free > 0 && !offers.is_empty() {
+        let free = (width - in_flight.len()).min(count - launched).min(offers.values().sum());
+        if free > 0 {
             let ids: Vec<String> = (0..free).map(|more| format!("t{}", first + launched + more)).collect();
             launched += free;
-            let tasks = ids.iter().map(|id| task(id.clone(), &crate::COMMAND, amount(1000, 64))).collect();
+            let tasks = ids.iter().map(|id| task(id.clone(), &crate::COMMAND, amount(CPUS_MILLIS, 64))).collect();
             let now = Instant::now();
-            stream.call(accept(std::mem::take(offers).into_iter().collect(), tasks))?;
+            stream.call(accept(std::mem::take(offers).into_keys().collect(), tasks))?;
             in_flight.extend(ids.into_iter().map(|id| (id, (now, Seen::default()))));
         }
         match stream.event().await? {
-            Event::Offers(new) => offers.extend(new.offers.iter().map(|offer| offer.id)),
+            Event::Offers(new) => offers.extend(new.offers.iter().map(|offer| (offer.id, room_in(offer)))),
             Event::Rescind(rescind) => drop(offers.remove(&rescind.offer_id)),
             Event::Update(status) => {
                 let now = Instant::now();
@@ -100,6 +103,12 @@ async fn run(
         }
     }
     Ok(done)
+}
+
+/// How many tasks an offer has cpus for.
+fn room_in(offer: &pb::OfferInfo) -> usize {
+    let millis = offer.resources.as_ref().map_or(0, |resources| resources.cpus_millis);
+    usize::try_from(millis / CPUS_MILLIS).unwrap_or_default()
 }
 
 fn note(status: &pb::TaskStatus, after: Duration, seen: &mut Seen) -> Result<()> {

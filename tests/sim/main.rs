@@ -145,6 +145,12 @@ fn a_limit_that_is_not_checked_on_the_role_above_is_caught() {
     is_caught(Plant::NoLimits, &["more than its limit"], 200);
 }
 
+/// A role gets what it was promised, whoever has to give it back.
+#[test]
+fn guarantees_that_are_not_kept_are_caught() {
+    is_caught(Plant::NoGuarantees, &["of its guarantee"], 300);
+}
+
 #[test]
 fn used_task_ids_that_are_forgotten_are_caught() {
     is_caught(Plant::ForgetfulRegistry, &["is used up"], 200);

@@ -148,6 +148,10 @@ impl World {
                 let quota = quota.map(|quota| Quota { limit: Amounts::new(), ..quota });
                 OperatorRequest::SetQuota { role, quota, force }
             }
+            (Plant::NoGuarantees, OperatorRequest::SetQuota { role, quota, force }) => {
+                let quota = quota.map(|quota| Quota { guarantee: Amounts::new(), ..quota });
+                OperatorRequest::SetQuota { role, quota, force }
+            }
             (_, body) => body,
         }
     }

@@ -26,7 +26,7 @@ const KILLED: Duration = Duration::from_secs(30);
 /// Longer than any filter, offer, hold and round of the crowd.
 const SERVED: Duration = Duration::from_secs(120);
 /// The same, with a preemption before it.
-const GUARANTEED: Duration = Duration::from_secs(180);
+const GUARANTEED: Duration = Duration::from_secs(90);
 /// From the store to the agent's disk, or through one Accept.
 const TOLD: Duration = Duration::from_secs(25);
 

@@ -41,6 +41,8 @@ pub enum Plant {
     LooseBounds,
     /// The master does not hear of limits of top roles.
     NoLimits,
+    /// The master does not hear of guarantees.
+    NoGuarantees,
     /// Used task ids are not stored.
     ForgetfulRegistry,
     /// Agents make no directories for volumes.

@@ -479,13 +479,21 @@ impl RoleTree {
         self.nodes[parent.at()].order.first().is_none_or(|first| this.turn.key <= first.key)
     }
 
-    /// What all shares are shares of. Every order is made anew: this is for agents that come, go or change size.
+    /// What all shares are shares of. Every order is made anew, each as a whole: this is for agents that come, go or change
+    /// size. Who wants something, and who is owed something, does not depend on the total.
     pub(super) fn set_total(&mut self, total: &Quantities) {
         self.total = total.clone();
-        for at in (1..self.nodes.len()).map(NodeIx::of) {
-            if self.nodes[at.at()].in_order {
-                self.settle(at);
-            }
+        for parent in 0..self.nodes.len() {
+            let order = std::mem::take(&mut self.nodes[parent].order);
+            let settled = order.into_iter().map(|turn| {
+                let turn = self.turn_of(turn.node);
+                self.nodes[turn.node.at()].turn = turn;
+                turn
+            });
+            self.nodes[parent].order = settled.collect();
+            let hungry = std::mem::take(&mut self.nodes[parent].hungry);
+            self.nodes[parent].hungry =
+                hungry.into_iter().map(|turn| self.nodes[turn.node.at()].turn).collect();
         }
     }
 
