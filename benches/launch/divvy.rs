@@ -81,7 +81,8 @@ async fn run(
         if free > 0 {
             let ids: Vec<String> = (0..free).map(|more| format!("t{}", first + launched + more)).collect();
             launched += free;
-            let tasks = ids.iter().map(|id| task(id.clone(), &crate::COMMAND, amount(CPUS_MILLIS, 64))).collect();
+            let tasks =
+                ids.iter().map(|id| task(id.clone(), &crate::COMMAND, amount(CPUS_MILLIS, 64))).collect();
             let now = Instant::now();
             stream.call(accept(std::mem::take(offers).into_keys().collect(), tasks))?;
             in_flight.extend(ids.into_iter().map(|id| (id, (now, Seen::default()))));
