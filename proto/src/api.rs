@@ -675,12 +675,26 @@ pub struct Usage {
     pub memory_peak: u64,
     /// Processes and threads.
     pub pids: u64,
-    /// Bytes read from block devices, where the kernel counts them for containers (cgroup v2).
+    /// Bytes read from block devices, where the kernel counts them for containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_read: Option<u64>,
     /// Bytes written to block devices, where the kernel counts them for containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_written: Option<u64>,
+    /// How long it was held up; cgroup v2 with PSI only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
+}
+
+/// For how long since its start something of a container waited for what others use, in microseconds (Linux: PSI, `some`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// For processor time.
+    pub cpu_usec: u64,
+    /// For memory.
+    pub memory_usec: u64,
+    /// For disks.
+    pub io_usec: u64,
 }
 
 /// Live use of a task's container beside what it may use. `GET /api/v1/agents/{id}/usage` lists those of all tasks of an agent.

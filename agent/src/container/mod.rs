@@ -93,12 +93,8 @@ impl Runtime {
     /// Says what is missing (root, a cgroup controller, a namespace) and what to do about it.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         check_rights()?;
-        let cgroups = cgroup::detect().map_err(|missing| RuntimeError::Host {
-            missing,
-            remedy:
-                "mount cgroup2 with the controllers cpu, memory and pids, or their v1 trees and the freezer's"
-                    .to_owned(),
-        })?;
+        let cgroups = cgroup::detect().map_err(no_cgroups)?;
+        cgroups.settle().map_err(|error| no_cgroups(error.to_string()))?;
         let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
         created.map_err(file("create", &config.state_dir))?;
         // The shim runs elsewhere, and symbolic links mean something else inside a container.
@@ -424,6 +420,12 @@ fn unkillable(id: &ContainerId, error: KillError) -> RuntimeError {
         KillError::Stuck(pids) => RuntimeError::Unkillable { id: id.clone(), pids },
         error => RuntimeError::Cgroup { id: id.clone(), why: error.to_string() },
     }
+}
+
+fn no_cgroups(missing: String) -> RuntimeError {
+    let remedy = "mount cgroup2 with the controllers cpu, memory and pids, or their v1 trees and the freezer's; under \
+                  systemd, give the agent's unit Delegate=yes";
+    RuntimeError::Host { missing, remedy: remedy.to_owned() }
 }
 
 /// Root by name is not enough in a container that was given few capabilities.

@@ -74,6 +74,23 @@ pub(super) fn write_checked(path: &Path, value: &str) -> Result<(), CgroupError>
     check(path, value)
 }
 
+/// A file that may not be there, because the kernel or the host does without it.
+pub(super) fn read_optional(path: &Path) -> Option<String> {
+    read(path).ok()
+}
+
+/// The sum of the numbers behind `key` in lines of `device key=number …` (v2) or `device key number` (v1).
+pub(super) fn sum_of(text: &str, key: &str) -> u64 {
+    let words = text.lines().flat_map(|line| {
+        let words: Vec<&str> = line.split([' ', '=']).collect();
+        words
+            .windows(2)
+            .filter_map(|pair| (pair.first() == Some(&key)).then(|| pair.last()?.parse().ok())?)
+            .collect::<Vec<u64>>()
+    });
+    words.sum()
+}
+
 /// The processes in a cgroup directory, as this process sees them; none if it does not exist.
 pub(super) fn processes(directory: &Path) -> Result<Vec<u32>, CgroupError> {
     match read(&directory.join("cgroup.procs")) {
@@ -175,6 +192,15 @@ fn parse_mounts(mountinfo: &str) -> Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn io_is_summed_over_devices_in_both_versions() {
+        let v2 =
+            "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n8:16 rbytes=5 wbytes=6 rios=1 wios=1\n";
+        let v1 = "8:0 Read 10\n8:0 Write 20\n8:0 Total 30\n8:16 Read 5\nTotal 35\n";
+        let seen = [sum_of(v2, "rbytes"), sum_of(v2, "wbytes"), sum_of(v1, "Read"), sum_of(v1, "Write")];
+        assert_eq!(seen, [15, 26, 15, 20]);
+    }
 
     #[test]
     fn mounts_of_both_versions_are_found_with_or_without_optional_fields() {

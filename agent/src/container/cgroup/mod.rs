@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use divvy_proto::api::Usage;
-use divvy_proto::{Bytes, Cpus};
+use divvy_proto::{Bytes, Cpus, RangeSet};
 
 use super::spec::{ContainerSpec, Oom};
 pub(crate) use files::CgroupError;
@@ -24,17 +24,26 @@ const PERIOD_USEC: u64 = 100_000;
 const QUOTA_MIN_USEC: u64 = 1_000;
 
 /// What a container may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits {
     cpus: Cpus,
     cpu_limit: Option<Cpus>,
+    cpuset: Option<RangeSet>,
     memory: Bytes,
+    memory_high: Option<Bytes>,
     pids: u32,
 }
 
 impl Limits {
     pub(crate) fn of(spec: &ContainerSpec) -> Self {
-        Self { cpus: spec.cpus, cpu_limit: spec.cpu_limit, memory: spec.memory, pids: spec.pids }
+        Self {
+            cpus: spec.cpus,
+            cpu_limit: spec.cpu_limit,
+            cpuset: spec.cpuset.clone(),
+            memory: spec.memory,
+            memory_high: spec.memory_high,
+            pids: spec.pids,
+        }
     }
 
     /// `cpu.shares`: 1024 per core, at least 2 (Mesos: `CPU_SHARES_PER_CPU`, `MIN_CPU_SHARES`), at most what the kernel
@@ -55,11 +64,53 @@ impl Limits {
         self.cpu_limit.map(|limit| usec(limit).max(QUOTA_MIN_USEC))
     }
 
-    /// The memory limit as the kernel keeps it: whole pages.
+    /// The memory limit as the kernel keeps it.
     fn memory(&self) -> u64 {
-        let page = super::sys::page_size();
-        self.memory.as_u64() / page * page
+        whole_pages(self.memory)
     }
+
+    /// Refuses processors that are not among those `present`: the kernel would give others instead.
+    fn check_cpuset(&self, present: &str) -> Result<(), Unsupported> {
+        let Some(wanted) = &self.cpuset else { return Ok(()) };
+        match !wanted.is_empty() && processors(present).contains(wanted) {
+            true => Ok(()),
+            false => Err(wanted_processors(wanted, format!("there are processors {present} here"))),
+        }
+    }
+}
+
+fn whole_pages(bytes: Bytes) -> u64 {
+    let page = super::sys::page_size();
+    bytes.as_u64() / page * page
+}
+
+/// A limit that the control groups of this host cannot set.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    /// The part of the specification.
+    pub(crate) field: &'static str,
+    /// What it says.
+    pub(crate) value: String,
+    /// What stands against it.
+    pub(crate) why: String,
+}
+
+fn wanted_processors(wanted: &RangeSet, why: String) -> Unsupported {
+    Unsupported { field: "cpuset", value: processor_list(wanted), why }
+}
+
+/// Processors as the kernel writes them: `0-1,3`.
+fn processor_list(set: &RangeSet) -> String {
+    let range = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    set.ranges().map(range).collect::<Vec<_>>().join(",")
+}
+
+fn processors(list: &str) -> RangeSet {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+    };
+    RangeSet::from_ranges(list.split(',').filter_map(range))
 }
 
 /// A cgroup by its path below the root of every hierarchy: `divvy/agent-1/web.0`.
@@ -98,6 +149,12 @@ impl Entrance {
 
 /// The control groups of this host, whichever version they are of.
 pub(crate) trait Hierarchy: fmt::Debug + Send + Sync {
+    /// Makes room for this process beside its containers, where it has to share a part of the tree with them.
+    fn settle(&self) -> Result<(), CgroupError> {
+        Ok(())
+    }
+    /// Refuses limits that cannot be set here.
+    fn check(&self, limits: &Limits) -> Result<(), Unsupported>;
     /// Makes a cgroup, with its parents, and sets its limits.
     fn create(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError>;
     /// Changes the limits of a cgroup.
@@ -120,6 +177,8 @@ pub(crate) trait Hierarchy: fmt::Debug + Send + Sync {
 
 /// What every container needs; the freezer is a controller on v1 only.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// What some containers ask for, or only statistics need.
+const OPTIONAL: [&str; 2] = ["cpuset", "io"];
 const CONTROLLERS_V1: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "freezer"];
 
 /// Finds the version that can be used here: v2 if its tree has the controllers, v1 otherwise. A hybrid host has a v2 tree
@@ -148,7 +207,25 @@ mod tests {
 
     fn limits(cpus: &str, cpu_limit: Option<&str>) -> Limits {
         let parse = |text: &str| text.parse().expect("cpus");
-        Limits { cpus: parse(cpus), cpu_limit: cpu_limit.map(parse), memory: Bytes::mib(1), pids: 1 }
+        Limits {
+            cpus: parse(cpus),
+            cpu_limit: cpu_limit.map(parse),
+            cpuset: None,
+            memory: Bytes::mib(1),
+            memory_high: None,
+            pids: 1,
+        }
+    }
+
+    #[test]
+    fn processors_are_read_and_written_as_the_kernel_does() {
+        let lists = ["0", "0-1", "0-1,3", "2,4-7,9"];
+        assert_eq!(lists.map(|list| processor_list(&processors(list))), lists);
+        let wants = |list| Limits { cpuset: Some(processors(list)), ..limits("1", None) }.check_cpuset("0-3");
+        assert_eq!((wants("0,3"), limits("1", None).check_cpuset("0")), (Ok(()), Ok(())));
+        let refused = ["", "2-4"].map(|list| wants(list).map_err(|refused| (refused.value, refused.why)));
+        let why = "there are processors 0-3 here".to_owned();
+        assert_eq!(refused, [Err((String::new(), why.clone())), Err(("2-4".to_owned(), why))]);
     }
 
     #[test]

@@ -13,7 +13,10 @@ use divvy_proto::api::Usage;
 
 use super::files::{self, CgroupError};
 use super::kill::{self, KillError};
-use super::{CONTROLLERS_V1, Entrance, Group, Hierarchy, Limits, PERIOD_USEC};
+use super::{
+    CONTROLLERS_V1, Entrance, Group, Hierarchy, Limits, PERIOD_USEC, Unsupported, processor_list,
+    wanted_processors,
+};
 use crate::container::spec::Oom;
 
 /// Where each controller's tree is mounted. Two controllers may share a tree.
@@ -24,6 +27,10 @@ pub(super) struct V1 {
     memory: PathBuf,
     pids: PathBuf,
     freezer: PathBuf,
+    /// For statistics only.
+    blkio: Option<PathBuf>,
+    /// Only containers with a cpuset have a cgroup in it.
+    cpuset: Option<PathBuf>,
 }
 
 impl V1 {
@@ -40,18 +47,52 @@ impl V1 {
             memory: mounted("memory")?,
             pids: mounted("pids")?,
             freezer: mounted("freezer")?,
+            blkio: controllers.get("blkio").cloned(),
+            cpuset: controllers.get("cpuset").cloned(),
         })
     }
 
-    /// The trees, each once.
+    /// The trees that every container is in, each once.
     fn trees(&self) -> BTreeSet<&Path> {
         let trees = [&self.cpu, &self.cpuacct, &self.memory, &self.pids, &self.freezer];
-        trees.into_iter().map(PathBuf::as_path).collect()
+        trees.into_iter().chain(&self.blkio).map(PathBuf::as_path).collect()
+    }
+
+    /// The trees that this container is in.
+    fn trees_of(&self, group: &Group) -> BTreeSet<&Path> {
+        let cpuset = self.cpuset.as_deref().filter(|tree| tree.join(&group.0).exists());
+        self.trees().into_iter().chain(cpuset).collect()
     }
 
     /// The group's directory in each tree.
     fn directories(&self, group: &Group) -> Vec<PathBuf> {
-        self.trees().into_iter().map(|tree| tree.join(&group.0)).collect()
+        self.trees_of(group).into_iter().map(|tree| tree.join(&group.0)).collect()
+    }
+
+    /// A new cgroup of this tree has no processors and no memory nodes, and takes no processes before it has.
+    fn set_cpuset(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
+        let Some(tree) = self.cpuset.as_ref().filter(|tree| {
+            limits.cpuset.is_some() || self.trees().contains(tree.as_path()) // mounted together with another
+        }) else {
+            return Ok(());
+        };
+        let mut directory = tree.clone();
+        for part in group.0.components() {
+            let above = directory.clone();
+            directory.push(part);
+            files::create(&directory)?;
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if files::read(&directory.join(file))?.is_empty() {
+                    files::write(&directory.join(file), &files::read(&above.join(file))?)?;
+                }
+            }
+        }
+        match &limits.cpuset {
+            Some(processors) => {
+                files::write_checked(&directory.join("cpuset.cpus"), &processor_list(processors))
+            }
+            None => Ok(()),
+        }
     }
 
     fn set_cpu(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
@@ -110,9 +151,23 @@ fn failed(what: &'static str, directory: &Path) -> impl FnOnce(cgroups_rs::error
 }
 
 impl Hierarchy for V1 {
+    fn check(&self, limits: &Limits) -> Result<(), Unsupported> {
+        if let Some(high) = limits.memory_high {
+            let why = "this host has cgroup v1, which cannot slow a container down for its memory".to_owned();
+            return Err(Unsupported { field: "memory_high", value: high.to_string(), why });
+        }
+        let present = self.cpuset.as_ref().and_then(|tree| files::read_optional(&tree.join("cpuset.cpus")));
+        match (&limits.cpuset, present) {
+            (Some(wanted), None) => {
+                Err(wanted_processors(wanted, "no controller cpuset is mounted".to_owned()))
+            }
+            (_, present) => limits.check_cpuset(&present.unwrap_or_default()),
+        }
+    }
+
     fn create(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
-        for directory in self.directories(group) {
-            files::create(&directory)?;
+        for tree in self.trees() {
+            files::create(&tree.join(&group.0))?;
         }
         self.update(group, limits)
     }
@@ -120,13 +175,15 @@ impl Hierarchy for V1 {
     fn update(&self, group: &Group, limits: &Limits) -> Result<(), CgroupError> {
         self.set_cpu(group, limits)?;
         self.set_memory(group, limits)?;
+        self.set_cpuset(group, limits)?;
         self.set_pids(group, limits)
     }
 
     fn entrance(&self, group: &Group) -> Entrance {
         let directories = self.directories(group);
         let join = directories.iter().map(|directory| directory.join("tasks")).collect();
-        let views = directories.into_iter().zip(self.trees().into_iter().map(Path::to_path_buf)).collect();
+        let trees = self.trees_of(group).into_iter().map(Path::to_path_buf);
+        let views = directories.into_iter().zip(trees).collect();
         Entrance { join, clone_into: None, views }
     }
 
@@ -144,12 +201,18 @@ impl Hierarchy for V1 {
         let memory = self.memory.join(&group.0);
         let used = files::read_number(&memory.join("memory.usage_in_bytes"))?;
         let reclaimable = files::read_key(&memory.join("memory.stat"), "total_inactive_file")?;
+        let io = |tree: &PathBuf| {
+            files::read_optional(&tree.join(&group.0).join("blkio.throttle.io_service_bytes"))
+        };
+        let io = self.blkio.as_ref().and_then(io);
         Ok(Usage {
             cpu_usec: files::read_number(&self.cpuacct.join(&group.0).join("cpuacct.usage"))? / 1000,
             memory: used.saturating_sub(reclaimable),
             memory_peak: files::read_number(&memory.join("memory.max_usage_in_bytes"))?,
             pids: files::read_number(&self.pids.join(&group.0).join("pids.current"))?,
-            ..Usage::default()
+            io_read: io.as_ref().map(|io| files::sum_of(io, "Read")),
+            io_written: io.as_ref().map(|io| files::sum_of(io, "Write")),
+            pressure: None,
         })
     }
 
@@ -175,7 +238,7 @@ impl Hierarchy for V1 {
     }
 
     fn prune(&self, group: &Group) {
-        self.trees().into_iter().for_each(|tree| files::prune(tree, &group.0));
+        self.trees_of(group).into_iter().for_each(|tree| files::prune(tree, &group.0));
     }
 
     fn children(&self, parent: &Group) -> Result<Vec<String>, CgroupError> {

@@ -4,7 +4,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::{Host, Isolator, step, step_on};
-use crate::container::cgroup::{Group, Limits};
+use crate::container::cgroup::{Group, Limits, Unsupported};
 use crate::container::plan::{Plan, Record};
 use crate::container::spec::{ContainerId, ContainerSpec};
 use crate::container::{LaunchError, RuntimeError};
@@ -13,9 +13,10 @@ pub(super) struct Cgroup;
 
 impl Isolator for Cgroup {
     fn prepare(&self, host: &Host, _record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
-        host.cgroups
-            .create(&plan.group, &Limits::of(&plan.spec))
-            .map_err(step(format!("limit container {}", plan.spec.id)))?;
+        let limits = Limits::of(&plan.spec);
+        host.cgroups.check(&limits).map_err(refused)?;
+        let created = host.cgroups.create(&plan.group, &limits);
+        created.map_err(step(format!("limit container {}", plan.spec.id)))?;
         plan.entrance = host.cgroups.entrance(&plan.group);
         Ok(())
     }
@@ -42,4 +43,8 @@ impl Isolator for Cgroup {
         let removed = host.cgroups.remove(&group);
         removed.map_err(|error| RuntimeError::Cgroup { id: id.clone(), why: error.to_string() })
     }
+}
+
+fn refused(Unsupported { field, value, why }: Unsupported) -> LaunchError {
+    LaunchError::Spec { field: field.to_owned(), value, why }
 }
