@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tracing::{error, warn};
 
 use crate::container::ContainerId;
+use crate::crash;
 use crate::supervisor::{AgentRecord, Record, TaskRecord, Token};
 
 const AGENT: &str = "agent.json";
@@ -121,6 +122,7 @@ impl Checkpoints {
             if let Some(content) = &order.content {
                 let path = self.directory.join(format!("{}{TEMPORARY}", order.name));
                 write_synced(&path, content).map_err(failed("write", &path))?;
+                crash::point(format_args!("checkpoint drafted"));
             }
         }
         for order in &orders {
@@ -129,6 +131,7 @@ impl Checkpoints {
                 Some(_) => {
                     let from = self.directory.join(format!("{}{TEMPORARY}", order.name));
                     fs::rename(&from, &path).map_err(failed("replace", &path))?;
+                    crash::point(format_args!("checkpoint replaced"));
                 }
                 None => match fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -142,7 +145,9 @@ impl Checkpoints {
             return Ok(()); // a task that comes back from the dead is only acknowledged once more
         }
         let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        synced.map_err(failed("sync", &self.directory))
+        synced.map_err(failed("sync", &self.directory))?;
+        crash::point(format_args!("checkpoint synced"));
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ mod causes;
 mod checkpoint;
 mod config;
 pub mod container;
+mod crash;
 mod detect;
 mod fetcher;
 mod http;

@@ -12,6 +12,7 @@ use super::error::LaunchError;
 use super::link::{AttachRequest, ExecReport, ExecRequest, Report};
 use super::plan::Record;
 use super::spec::{ExecResult, Started};
+use crate::crash;
 
 /// How much of a command's output is kept: what fits on a screen.
 const TAIL: usize = 4096;
@@ -27,21 +28,25 @@ fn command(config: &RuntimeConfig, verb: &str, record: &Record) -> io::Result<Co
         .ok_or_else(|| io::Error::other("no command to start it with is configured"))?;
     let mut command = Command::new(program);
     command.args(arguments).arg(verb).arg(record.path()).env_clear();
+    crash::hand_down(&mut command);
     Ok(command)
 }
 
 /// Starts the shim of a prepared container, and returns when it has executed the program.
 pub(super) async fn run(config: &RuntimeConfig, record: &Record) -> Result<Started, LaunchError> {
+    crash::point(format_args!("plan written"));
     let lost = |error: io::Error| LaunchError::ShimLost(error.to_string());
     let mut command = command(config, "run", record).map_err(lost)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut shim = command.spawn().map_err(lost)?;
+    crash::point(format_args!("shim started"));
     let mut report = Vec::new();
     if let Some(mut stdout) = shim.stdout.take() {
         stdout.read_to_end(&mut report).await.map_err(lost)?;
     }
     match serde_json::from_slice(&report) {
         Ok(Report::Started(greeting)) => {
+            crash::point(format_args!("program started"));
             // It is reaped whenever it ends, if that is within this agent's life.
             tokio::spawn(async move { shim.wait().await });
             Ok(Started { pid: greeting.pid, addresses: Vec::new() })

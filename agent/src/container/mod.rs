@@ -36,12 +36,14 @@ use divvy_proto::{Bytes, Timestamp};
 
 pub use crate::log::LogLimits;
 pub use crate::disk::DiskLimit;
+use crate::crash;
 use crate::network::{NetworkConfig, netns};
 use cgroup::{Group, KillError};
 pub use command::Attached;
 use command::ExecFailure;
 pub use error::{LaunchError, RuntimeError};
 use isolators::Host;
+pub use isolators::STEPS;
 use link::Link;
 pub use rights::{DeviceRule, Rights, SubIds};
 pub use spec::{
@@ -117,6 +119,7 @@ impl Runtime {
             }
             other => other.map_err(isolators::step_on("create", record.path()))?,
         }
+        crash::point(format_args!("record made"));
         let plan = Plan {
             group: self.group(&spec.id),
             spec: spec.clone(),
@@ -232,6 +235,7 @@ impl Runtime {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
+        crash::point(format_args!("container told to end"));
         let patience = match obeys {
             Ok(()) => SHIM_PATIENCE,
             Err(error) => {
@@ -242,9 +246,13 @@ impl Runtime {
         let (id, record, group) = (id.clone(), self.record(id), self.group(id));
         self.blocking(move |host| {
             end_shim(&record, patience).map_err(shim(&id, "end"))?;
+            crash::point(format_args!("shim ended"));
             host.cgroups.kill(&group).map_err(|error| unkillable(&id, error))?;
+            crash::point(format_args!("processes killed"));
             isolators::cleanup(host, &record, &id)?;
-            record.remove().map_err(file("remove", record.path()))
+            record.remove().map_err(file("remove", record.path()))?;
+            crash::point(format_args!("record removed"));
+            Ok(())
         })
         .await
     }

@@ -17,6 +17,7 @@ use crate::container::{
     CLONE_FLAGS, Exited, Greeting, LaunchError, Plan, Record, Report, Running, UserNamespace, boot_id,
     cgroups, isolate, pidfd_signal, start_time,
 };
+use crate::crash;
 
 /// So many agents may talk to a shim at once: there is one, and perhaps its predecessor.
 const CLIENTS: usize = 16;
@@ -31,6 +32,7 @@ pub(super) fn run(record: &Record) -> i32 {
             1
         }
         Ok(mut shim) => {
+            crash::point(format_args!("shim: start noted"));
             super::tell(io::stdout(), &Report::Started(Greeting { pid: shim.child.pid }));
             hang_up();
             shim.keep();
@@ -60,6 +62,7 @@ fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
     let (directory, path) = record.socket().map_err(step("open the container's directory"))?;
     let listener = UnixListener::bind(path).map_err(step("make the shim's socket"))?;
     listener.set_nonblocking(true).map_err(step("make the shim's socket"))?;
+    crash::point(format_args!("shim: socket made"));
     let (logs, pipes) = Logs::open(&plan).map_err(step("open the logs in the sandbox"))?;
     plan.pipes = Some(pipes);
     plan.network.enter()?;
@@ -68,6 +71,7 @@ fn start(record: &Record) -> Result<Shim<'_>, LaunchError> {
         child::spawn(&plan, plan.network.clone_flags(CLONE_FLAGS), &plan.spec.argv, || isolate(&plan))?;
     // Only the container holds the other ends now.
     plan.pipes = None;
+    crash::point(format_args!("shim: program executed"));
     let noted = note(child.pid).and_then(|running| record.write_running(&running));
     noted.map_err(step("write down that the container runs")).inspect_err(|_| abandon(&child))?;
     Ok(Shim {
@@ -146,10 +150,12 @@ impl Shim<'_> {
         }
         // With the first process all have ended that could write: what is there is all.
         while self.logs.pump() {}
+        crash::point(format_args!("shim: program ended"));
         let status = child::wait(self.child.pid).ok();
         let exited = self.exited(status);
         // Without the file, the agents that listen now are still told.
         let _ = self.record.write_exited(&exited);
+        crash::point(format_args!("shim: end noted"));
         for client in &mut self.clients {
             super::tell(&client.stream, &exited);
             let _ = client.stream.write_all(b"\n");

@@ -109,7 +109,7 @@ pub(crate) struct World {
     agent: Option<Running>,
     work: tempfile::TempDir,
     /// Of the agent; no other test has it.
-    name: String,
+    pub(crate) name: String,
 }
 
 impl World {
@@ -142,9 +142,19 @@ impl World {
 
     /// Starts an agent as a process of its own and waits for its registration.
     pub(crate) fn start_process(&mut self) -> std::process::Child {
+        self.start_process_to_die_at("")
+    }
+
+    /// The same, and it dies by SIGKILL as soon as it comes to a step.
+    pub(crate) fn start_process_to_die_at(&mut self, step: &str) -> std::process::Child {
         let before = self.registrations();
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.arg("serve").arg(self.work_dir()).arg(self.config.master.as_str()).arg(&self.name);
+        command
+            .arg("serve")
+            .arg(self.work_dir())
+            .arg(self.config.master.as_str())
+            .arg(&self.name)
+            .env("DIVVY_CRASH_AT", step);
         let child = command.spawn().unwrap();
         self.eventually("the agent registers", |world| world.registrations() > before);
         child
@@ -310,6 +320,11 @@ impl World {
         let entries = fs::read_dir(self.work_dir().join("checkpoints")).unwrap().flatten();
         let paths = entries.map(|entry| entry.path());
         paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("task-")).collect()
+    }
+
+    /// How many containers have state here.
+    pub(crate) fn containers(&self) -> usize {
+        fs::read_dir(self.work_dir().join("containers")).unwrap().count()
     }
 
     /// The agent's answer to a GET, with its status.

@@ -8,8 +8,10 @@
     reason = "tests say so for themselves; clippy does not see that a binary without the usual harness is one"
 )]
 
+mod crash;
 mod harness;
 mod http;
+mod leaks;
 mod life;
 mod restart;
 mod volumes;
@@ -36,6 +38,7 @@ fn main() {
         ("life", life::tests()),
         ("http", http::tests()),
         ("restart", restart::tests()),
+        ("crash", crash::tests()),
         ("volumes", volumes::tests()),
     ];
     let trials = suites.into_iter().flat_map(|(suite, tests)| {

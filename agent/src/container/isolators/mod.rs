@@ -21,6 +21,7 @@ use super::cgroup::Hierarchy;
 use super::error::{LaunchError, RuntimeError};
 use super::plan::{Plan, Record};
 use super::spec::ContainerSpec;
+use crate::crash;
 
 pub(crate) use namespaces::CLONE_FLAGS;
 
@@ -75,9 +76,16 @@ pub(crate) fn check(host: &Host, spec: &ContainerSpec) -> Result<(), LaunchError
     CHAIN.iter().try_for_each(|isolator| isolator.check(host, spec))
 }
 
+/// How many steps it takes to prepare a container, and to clean up after one.
+pub const STEPS: usize = CHAIN.len();
+
 /// All `prepare`, in order. After a failure the caller cleans up, all of it: cleaning what was not prepared does nothing.
 pub(crate) fn prepare(host: &Host, record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
-    CHAIN.iter().try_for_each(|isolator| isolator.prepare(host, record, plan))
+    for (number, isolator) in CHAIN.iter().enumerate() {
+        isolator.prepare(host, record, plan)?;
+        crash::point(format_args!("prepared {number}"));
+    }
+    Ok(())
 }
 
 /// All `isolate`, in order.
@@ -97,7 +105,11 @@ pub(crate) fn update(host: &Host, spec: &ContainerSpec) -> Result<(), RuntimeErr
 
 /// All `cleanup`, in reverse order, each whether or not those before it succeeded; the first error is told.
 pub(crate) fn cleanup(host: &Host, record: &Record, id: &super::ContainerId) -> Result<(), RuntimeError> {
-    let results = CHAIN.iter().rev().map(|isolator| isolator.cleanup(host, record, id));
+    let results = CHAIN.iter().enumerate().rev().map(|(number, isolator)| {
+        let cleaned = isolator.cleanup(host, record, id);
+        crash::point(format_args!("cleaned {number}"));
+        cleaned
+    });
     results.fold(Ok(()), Result::and)
 }
 
