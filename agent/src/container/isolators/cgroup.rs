@@ -12,10 +12,12 @@ use crate::container::{LaunchError, RuntimeError};
 pub(super) struct Cgroup;
 
 impl Isolator for Cgroup {
+    fn check(&self, host: &Host, spec: &ContainerSpec) -> Result<(), LaunchError> {
+        host.cgroups.check(&Limits::of(spec)).map_err(refused)
+    }
+
     fn prepare(&self, host: &Host, _record: &Record, plan: &mut Plan) -> Result<(), LaunchError> {
-        let limits = Limits::of(&plan.spec);
-        host.cgroups.check(&limits).map_err(refused)?;
-        let created = host.cgroups.create(&plan.group, &limits);
+        let created = host.cgroups.create(&plan.group, &Limits::of(&plan.spec));
         created.map_err(step(format!("limit container {}", plan.spec.id)))?;
         plan.entrance = host.cgroups.entrance(&plan.group);
         Ok(())
