@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use divvy_agent::container::{DeviceRule, SubIds};
-use divvy_agent::{FixedReservation, ResourceOverrides, UserName};
+use divvy_agent::{FixedReservation, ResourceOverrides, Subnet, UserName};
 use divvy_proto::container::Capability;
 use divvy_proto::ids::{AgentId, FrameworkId, Hostname, Principal, TaskId};
 use divvy_proto::resources::Resources;
@@ -17,10 +17,12 @@ use divvy_sdk::cli::Output;
 
 mod agents;
 mod explain;
+mod images;
 mod policy;
 mod streams;
 
 pub(crate) use agents::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
+pub(crate) use images::{ImageAction, Images};
 pub(crate) use explain::{About, Decisions, Events, Explain};
 pub(crate) use policy::{QuotaAction, SetQuota, WeightAction};
 pub(crate) use streams::{Exec, FilesAction, Logs, Stats};
@@ -157,6 +159,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Option<VolumeAction>,
     },
+    /// List and manage the images that agents have.
+    #[command(after_help = "Example:\n  divvy images\n  divvy images pull docker://127.0.0.1:5000/web:1.2")]
+    Images(Images),
     /// Empty an agent, before it is maintained or goes.
     ///
     /// It gets no new tasks, frameworks are asked to move theirs, and what is left at the deadline is killed.
@@ -364,6 +369,12 @@ pub(crate) struct Agent {
     /// The user that tasks run as unless they name one.
     #[arg(long, env = "DIVVY_TASK_USER", default_value = "nobody")]
     pub(crate) task_user: UserName,
+    /// A directory or file of this machine that tasks may mount, with all below it; again for each, or joined by colons.
+    #[arg(long, env = "DIVVY_ALLOW_HOST_PATH", value_delimiter = ':', value_name = "PATH")]
+    pub(crate) allow_host_path: Vec<PathBuf>,
+    /// The directory with the secrets that tasks may name: files that only root can read.
+    #[arg(long, env = "DIVVY_SECRETS_DIR", value_name = "DIR")]
+    pub(crate) secrets_dir: Option<PathBuf>,
     /// A capability beyond the usual ones that tasks may add, such as NET_ADMIN; again for each. With most of them a task that
     /// runs as root is root on this machine.
     #[arg(long, value_name = "CAPABILITY")]
@@ -374,6 +385,27 @@ pub(crate) struct Agent {
     /// Ids of this machine that belong to nobody, for tasks with a user namespace: each gets 65536 of them.
     #[arg(long, env = "DIVVY_SUBUID_RANGE", default_value_t = SubIds::default(), value_name = "FIRST:COUNT")]
     pub(crate) subuid_range: SubIds,
+    /// The directory with the configurations of CNI networks, which tasks ask for by name; `bridge` needs none.
+    #[arg(long, env = "DIVVY_CNI_CONFIG_DIR", default_value = "/etc/cni/net.d", value_name = "DIR")]
+    pub(crate) cni_config_dir: PathBuf,
+    /// Where CNI plugins are; again for each directory, or joined by colons.
+    #[arg(
+        long,
+        env = "DIVVY_CNI_PLUGIN_DIR",
+        default_value = "/usr/lib/cni:/opt/cni/bin",
+        value_delimiter = ':',
+        value_name = "DIR"
+    )]
+    pub(crate) cni_plugin_dir: Vec<PathBuf>,
+    /// The addresses of the network `bridge`; a second one, of IPv6, gives each container an address of both kinds.
+    #[arg(
+        long,
+        env = "DIVVY_BRIDGE_SUBNET",
+        default_value = "172.26.64.0/20",
+        value_delimiter = ',',
+        value_name = "SUBNET"
+    )]
+    pub(crate) bridge_subnet: Vec<Subnet>,
     /// How long sandboxes of ended tasks are kept; less as the disk fills up, and not at all from 90% on.
     #[arg(long, env = "DIVVY_SANDBOX_RETENTION", default_value = "7days", value_parser = duration, value_name = "TIME")]
     pub(crate) sandbox_retention: Duration,
@@ -383,6 +415,15 @@ pub(crate) struct Agent {
     /// How many files of each log are kept.
     #[arg(long, env = "DIVVY_LOG_MAX_FILES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub(crate) log_max_files: u32,
+    /// A Docker configuration file (config.json) with credentials for registries.
+    #[arg(long, env = "DIVVY_REGISTRY_CREDENTIALS", value_name = "FILE")]
+    pub(crate) registry_credentials: Option<PathBuf>,
+    /// A registry that is asked without TLS, as those on loopback are; again for each.
+    #[arg(long, env = "DIVVY_INSECURE_REGISTRY", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub(crate) insecure_registry: Vec<String>,
+    /// When more percent than the first of the disk are used, unused images are removed until the second are.
+    #[arg(long, env = "DIVVY_IMAGE_GC", default_value = "85:80", value_parser = watermarks, value_name = "HIGH:LOW")]
+    pub(crate) image_gc: (u64, u64),
     /// How much disk downloaded artifacts may take for later tasks; 0 keeps none.
     #[arg(long, env = "DIVVY_FETCH_CACHE_SIZE", default_value = "2GiB", value_name = "SIZE")]
     pub(crate) fetch_cache_size: Bytes,
@@ -453,6 +494,13 @@ fn log_size(text: &str) -> Result<u64, String> {
     let size: Bytes = text.parse().map_err(|error: divvy_proto::Invalid| error.to_string())?;
     let size = size.as_u64();
     if size < LEAST_LOG { Err("expected 4KiB or more".to_owned()) } else { Ok(size) }
+}
+
+/// Two percentages, such as `85:80`.
+fn watermarks(text: &str) -> Result<(u64, u64), String> {
+    let percent = |text: &str| text.parse::<u64>().ok().filter(|percent| *percent <= 100);
+    let both = text.split_once(':').and_then(|(high, low)| Some((percent(high)?, percent(low)?)));
+    both.filter(|(high, low)| low <= high).ok_or_else(|| "expected two percentages, such as 85:80".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use divvy_agent::container::Rights;
-use divvy_agent::{Agent, AgentConfig, KillTasks, LogLimits, MasterAddress};
+use divvy_agent::{Agent, AgentConfig, ImageOptions, KillTasks, LogLimits, MasterAddress, NetworkConfig};
 use divvy_master::{Master, MasterConfig, kernel};
 use divvy_proto::ids::Hostname;
 use divvy_sdk::cli::{CliError, Context, open_store, print_line, refuse_beyond_loopback, stop_signal};
@@ -103,8 +103,21 @@ fn agent_config(options: cli::Agent, context: &Context) -> Result<AgentConfig, C
         devices: options.allow_device,
         subids: options.subuid_range,
     };
+    config.network = NetworkConfig {
+        config_dir: options.cni_config_dir,
+        plugin_dirs: options.cni_plugin_dir,
+        subnets: options.bridge_subnet,
+        ..NetworkConfig::default()
+    };
+    config.allow_host_paths = options.allow_host_path;
+    config.secrets_dir = options.secrets_dir;
     config.sandbox_retention = options.sandbox_retention;
     config.logs = LogLimits { max_size: options.log_max_size, max_files: options.log_max_files };
+    config.images = ImageOptions {
+        credentials: options.registry_credentials,
+        insecure: options.insecure_registry.into_iter().collect(),
+        watermarks: options.image_gc,
+    };
     config.fetch_cache_size = options.fetch_cache_size;
     config.fetch_timeout = options.fetch_timeout;
     Ok(config)

@@ -21,7 +21,7 @@ use crate::cli::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The agent of this id, or of this hostname and not gone.
-async fn find(context: &Context, named: &str) -> Result<api::Agent, CliError> {
+pub(super) async fn find(context: &Context, named: &str) -> Result<api::Agent, CliError> {
     let mut agents: Vec<api::Agent> = context.get("/api/v1/agents").await?;
     if let Some(at) = agents.iter().position(|agent| agent.id.as_str() == named) {
         return Ok(agents.swap_remove(at));

@@ -26,7 +26,7 @@ const MAX_ARCHIVE: u64 = 64 << 30;
 
 /// An opened archive.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub(in crate::image) struct Archive {
     path: PathBuf,
     tag: Option<String>,
     file: Arc<File>,

@@ -12,7 +12,7 @@ use super::{open_regular, read_small};
 
 /// An opened layout.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
+pub(in crate::image) struct Layout {
     path: PathBuf,
     tag: Option<String>,
     manifests: Vec<Descriptor>,

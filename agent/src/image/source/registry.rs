@@ -32,7 +32,7 @@ const MAX_REDIRECTS: usize = 5;
 
 /// How registries are reached. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Registries {
+pub(in crate::image) struct Registries {
     http: reqwest::Client,
     insecure: BTreeSet<String>,
     credentials: Option<PathBuf>,
@@ -43,7 +43,7 @@ impl Registries {
     ///
     /// # Errors
     /// The system has no certificates, or the like.
-    pub(in super::super) fn new(
+    pub(in crate::image) fn new(
         insecure: BTreeSet<String>,
         credentials: Option<PathBuf>,
     ) -> Result<Self, reqwest::Error> {
@@ -101,7 +101,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// One repository, and which image of it is wanted.
 #[derive(Debug)]
-pub(super) struct Repository {
+pub(in crate::image) struct Repository {
     http: reqwest::Client,
     /// With a slash at its end.
     base: Url,
