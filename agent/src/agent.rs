@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::checkpoint::Writer;
 use crate::container::{ContainerId, ContainerSpec, ContainerState, Exited, Runtime, UserName};
+use crate::disk::Disks;
 use crate::fetcher::Fetcher;
 use crate::http::Live;
 use crate::image::{Image, Images};
@@ -116,6 +117,7 @@ pub(crate) struct Hands {
     pub(crate) fetcher: Fetcher,
     pub(crate) images: Images,
     pub(crate) prober: Prober,
+    pub(crate) disks: Disks,
     pub(crate) sandboxes: Sandboxes,
     pub(crate) volumes: Volumes,
     pub(crate) metrics: Arc<Metrics>,
@@ -323,6 +325,7 @@ impl MainLoop {
             }
             Effect::Launch(spec) => self.launch(spec),
             Effect::Watch(container) => {
+                self.hands.disks.watch(&container);
                 let clock = self.clock;
                 self.container_job(container, |runtime, container| async move {
                     let exited = watch_exit(&runtime, &container, clock).await;
@@ -371,7 +374,8 @@ impl MainLoop {
         image: Option<ImageName>,
     ) {
         let (sandboxes, fetcher) = (self.hands.sandboxes.clone(), self.hands.fetcher.clone());
-        let (inputs, name, images) = (self.hands.inputs.clone(), container.clone(), self.hands.images.clone());
+        let (inputs, name, images) =
+            (self.hands.inputs.clone(), container.clone(), self.hands.images.clone());
         let job = self.jobs.spawn(async move {
             let fetched = prepared(&sandboxes, &fetcher, &task, &user, &artifacts);
             let input = match tokio::try_join!(fetched, pulled(&images, image, &container)) {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use divvy_proto::Bytes;
 use divvy_proto::agent::{AgentInfo, MasterMessage};
 use divvy_proto::ids::{FrameworkId, TaskId, VolumeId};
 use divvy_proto::task::Reason;
@@ -128,6 +129,15 @@ pub enum Input {
         check: usize,
         /// How it failed, if it did.
         result: Result<(), String>,
+    },
+    /// The container has written more than it may.
+    DiskLimit {
+        /// Which container.
+        container: ContainerId,
+        /// What it may.
+        limit: Bytes,
+        /// What it has.
+        used: Bytes,
     },
     /// The agent is to leave nothing behind: every task is killed, and no new one is accepted.
     KillAll {

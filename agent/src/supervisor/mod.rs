@@ -169,6 +169,11 @@ impl Supervisor {
             Input::Health { container, check, result } => {
                 self.on_container(now, &container, effects, |task, turn| task.probed(turn, check, result));
             }
+            Input::DiskLimit { container, limit, used } => {
+                self.on_container(now, &container, effects, |task, turn| {
+                    task.wrote_too_much(turn, limit, used)
+                });
+            }
             Input::KillAll { grace } => {
                 self.draining = true;
                 self.each_task(now, effects, |task, turn| {

@@ -35,6 +35,10 @@ fn killed(cause: &KillCause) -> Outcome {
     match cause {
         KillCause::Requested => (TaskState::Killed, Reason::KillRequested, "killed on request".to_owned()),
         KillCause::Unhealthy(how) => (TaskState::Failed, Reason::Unhealthy, format!("killed: {how}")),
+        KillCause::DiskLimit { limit, used } => {
+            let message = format!("it wrote more than its limit of {limit} on disk (found {used})");
+            (TaskState::Failed, Reason::DiskLimit, message)
+        }
         KillCause::GroupEnded(how) => (TaskState::Killed, Reason::GroupEnded, format!("killed: {how}")),
         KillCause::FrameworkRemoved => {
             (TaskState::Killed, Reason::FrameworkRemoved, "killed: its framework was torn down".to_owned())
@@ -58,8 +62,9 @@ pub(super) fn of_unstarted(kill: Option<&Kill>) -> Outcome {
 
 /// What is said when the order is given: why, and why in words.
 pub(super) fn of_order(cause: &KillCause, grace: Duration) -> (Reason, String) {
-    let (_, reason, _) = killed(cause);
+    let (_, reason, message) = killed(cause);
     let message = match cause {
+        KillCause::DiskLimit { .. } => message,
         KillCause::Unhealthy(how) | KillCause::GroupEnded(how) => how.clone(),
         _ => format!("it has {} to end", span(grace)),
     };
@@ -69,6 +74,9 @@ pub(super) fn of_order(cause: &KillCause, grace: Duration) -> (Reason, String) {
 /// The end of a task that did not listen to SIGTERM.
 pub(super) fn of_force(kill: &Kill) -> Outcome {
     let (state, reason, message) = killed(&kill.cause);
+    if let KillCause::DiskLimit { .. } = kill.cause {
+        return (state, reason, message); // it had no grace
+    }
     (state, reason, format!("{message}; it did not end within {} of SIGTERM", span(kill.grace)))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use divvy_proto::Bytes;
 use divvy_proto::container::StopSignal;
 use divvy_proto::ids::{AgentId, FrameworkId};
 use divvy_proto::reservation::Allocation;
@@ -74,6 +75,13 @@ pub enum KillCause {
     Requested,
     /// Its health checks; says which and how.
     Unhealthy(String),
+    /// It has written more than it may.
+    DiskLimit {
+        /// What it may.
+        limit: Bytes,
+        /// What it has.
+        used: Bytes,
+    },
     /// Its group has ended, or does not start; says with whom.
     GroupEnded(String),
     /// Its framework was torn down: nobody waits for its updates.

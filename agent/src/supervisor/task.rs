@@ -6,6 +6,7 @@ mod company;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use divvy_proto::Bytes;
 use divvy_proto::agent::AgentMessage;
 use divvy_proto::ids::UpdateId;
 use divvy_proto::task::{AgentTask, ExitStatus, Reason, TaskState, TaskStatus};
@@ -219,6 +220,14 @@ impl Task {
         }
         self.send_first(turn);
         self.tell_ended(turn);
+    }
+
+    /// There is no grace: in it, it would write on.
+    pub(super) fn wrote_too_much(&mut self, turn: &mut Turn<'_>, limit: Bytes, used: Bytes) {
+        if self.phase == Phase::Running {
+            self.record.latest.container.disk_limit = Some(limit);
+            self.kill(turn, KillCause::DiskLimit { limit, used }, Some(Duration::ZERO));
+        }
     }
 
     pub(super) fn probed(&mut self, turn: &mut Turn<'_>, index: usize, result: Result<(), String>) {
@@ -503,7 +512,7 @@ impl Task {
 
     fn start_health(&self, turn: &mut Turn<'_>) {
         if !self.record.info.health.is_empty() {
-            let (container, checks) = (self.record.container.clone(), self.record.info.health.clone());
+            let (container, checks) = (self.record.container.clone(), environment::checks(&self.record.info));
             turn.effects.push(Effect::StartHealth { container, checks });
         }
     }

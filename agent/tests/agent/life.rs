@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Tests {
         ("a_task_knows_who_it_is", a_task_knows_who_it_is),
         ("a_kill_is_polite_first", a_kill_is_polite_first),
         ("too_much_memory_is_told_with_its_limit", too_much_memory_is_told_with_its_limit),
+        ("too_much_on_disk_is_told_with_its_limit", too_much_on_disk_is_told_with_its_limit),
         ("no_task_runs_twice", no_task_runs_twice),
         ("an_agent_that_goes_for_good_takes_all_with_it", an_agent_that_goes_for_good_takes_all_with_it),
         ("what_cannot_start_says_why", what_cannot_start_says_why),
@@ -68,6 +69,27 @@ fn too_much_memory_is_told_with_its_limit(world: &mut World) {
     assert_eq!((end.state, end.reason), (TaskState::Failed, Reason::OutOfMemory));
     assert_eq!(end.container.memory_limit, Some("32MiB".parse().unwrap()));
     assert!(end.message.starts_with("it used more memory than its limit of 32MiB"), "{}", end.message);
+}
+
+/// In its sandbox and in its own `/tmp` together. Its logs count, too.
+fn too_much_on_disk_is_told_with_its_limit(world: &mut World) {
+    let line = "head -c 3M /dev/zero > part; head -c 3M /dev/zero > /tmp/part; touch ready; while :; do sleep 0.05; done";
+    let limited = |id: &str, disk: &str| {
+        let task = shell(id, line);
+        let resources = format!("{};disk={disk}", task.resources).parse().unwrap();
+        TaskInfo { resources, ..task }
+    };
+    world.run(limited("modest", "8MiB"));
+    let end = world.ended(limited("greedy", "4MiB"));
+    assert_eq!((end.state, end.reason), (TaskState::Failed, Reason::DiskLimit));
+    assert_eq!(end.container.disk_limit, Some(divvy_proto::Bytes::mib(4)));
+    assert!(
+        end.message.starts_with("it wrote more than its limit of 4MiB on disk (found 6"),
+        "{}",
+        end.message
+    );
+    world.kill("modest");
+    assert_eq!(world.end_of("modest").reason, Reason::KillRequested);
 }
 
 fn no_task_runs_twice(world: &mut World) {

@@ -42,14 +42,14 @@ pub(crate) fn tests() -> crate::Tests {
 }
 
 /// A directory with layers of an image; the lowest has a shell.
-struct Image<'a> {
+pub(crate) struct Image<'a> {
     agent: &'a Agent,
     layers: Vec<PathBuf>,
     runs: Cell<u32>,
 }
 
 impl<'a> Image<'a> {
-    fn new(agent: &'a Agent) -> Self {
+    pub(crate) fn new(agent: &'a Agent) -> Self {
         let image = Self { agent, layers: Vec::new(), runs: Cell::new(0) }.layer();
         let bin = image.top().join("bin");
         fs::create_dir(&bin).expect("a directory");
@@ -101,7 +101,7 @@ impl<'a> Image<'a> {
     }
 
     /// A line of shell in it, as root, in a sandbox of its own.
-    fn shell(&self, line: &str) -> ContainerSpec {
+    pub(crate) fn shell(&self, line: &str) -> ContainerSpec {
         let user = UserName::new("root").expect("a user");
         let root = Root::Image { layers: self.layers.clone() };
         let number = self.runs.get() + 1;

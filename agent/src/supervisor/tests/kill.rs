@@ -1,5 +1,7 @@
 //! Ends that somebody wanted.
 
+use divvy_proto::Bytes;
+
 use super::*;
 
 #[test]
@@ -56,6 +58,41 @@ fn a_task_that_does_not_listen_loses_its_whole_container_when_the_grace_is_over(
             "send t i-4 KILLED kill_requested pid 77 signal 9: killed on request; it did not end within 8s of SIGTERM"
         ]
     );
+}
+
+fn too_much(bench: &mut Bench) -> Vec<String> {
+    let (limit, used) = (Bytes::mib(10), Bytes::mib(12));
+    bench.feed(Input::DiskLimit { container: container(1), limit, used })
+}
+
+#[test]
+fn a_task_that_writes_too_much_ends_at_once_with_its_limit_in_its_status() {
+    let mut bench = Bench::running(task("t"));
+    assert_eq!(too_much(&mut bench), ["write t KILLING [\"KILLING\"]"]);
+    assert!(too_much(&mut bench).is_empty(), "once is enough");
+    let why = "it wrote more than its limit of 10MiB on disk (found 12MiB)";
+    assert_eq!(
+        bench.written(),
+        ["terminate i-1".to_owned(), format!("send t i-3 KILLING disk_limit pid 77: {why}")]
+    );
+    bench.hear(acknowledge("t", "i-3"));
+    assert_eq!(bench.pass(secs(0)), ["write t FAILED [\"FAILED\"]"]);
+    assert_eq!(bench.written(), ["destroy i-1"]);
+    assert_eq!(
+        bench.feed(Input::Destroyed(container(1))),
+        [format!("send t i-4 FAILED disk_limit pid 77 signal 9: {why}")]
+    );
+    assert!(too_much(&mut bench).is_empty(), "nobody asks any more");
+}
+
+#[test]
+fn a_task_that_is_to_end_and_writes_too_much_has_no_more_time_but_the_same_reason() {
+    let mut bench = Bench::running(TaskInfo { kill_grace: Some(secs(60)), ..task("t") });
+    bench.hear(kill("t", None));
+    bench.written();
+    bench.hear(acknowledge("t", "i-3"));
+    assert_eq!(too_much(&mut bench), ["write t KILLING []"]);
+    assert_eq!(bench.pass(secs(0)), ["write t KILLED [\"KILLED\"]"]);
 }
 
 #[test]

@@ -36,6 +36,8 @@ impl HostRoot {
 
     pub(super) fn mount(&self, root: &Path) -> Result<(), LaunchError> {
         bind(Path::new("/"), root, MsFlags::MS_REC)?;
+        // The host may have device nodes anywhere, and programs that belong to root.
+        make_harmless(root, true)?;
         make_read_only(root, true)
     }
 
