@@ -213,6 +213,46 @@ pub(crate) fn set_rlimit(kind: u32, soft: u64, hard: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the kernel ask a program of extended BPF before a process in a cgroup (of version 2) uses or makes a device.
+pub(crate) fn attach_device_program(group: &File, program: &[u64]) -> io::Result<()> {
+    /// The parts of `union bpf_attr` that loading and attaching use.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        program: u64,
+        license: u64,
+        log: [u64; 3],
+    }
+    const PROG_LOAD: libc::c_int = 5;
+    const PROG_ATTACH: libc::c_int = 8;
+    const CGROUP_DEVICE: u32 = 15;
+    const ATTACH_CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    let count = u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let license = c"Apache-2.0";
+    let load = Load {
+        kind: CGROUP_DEVICE,
+        count,
+        program: program.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log: [0; 3],
+    };
+    // SAFETY: program and license outlive the call, and the sizes are theirs.
+    let loaded = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of_val(&load)) };
+    let loaded = match RawFd::try_from(loaded) {
+        // SAFETY: the kernel has just made this descriptor, which nobody else owns.
+        Ok(loaded) if loaded >= 0 => unsafe { OwnedFd::from_raw_fd(loaded) },
+        _ => return Err(io::Error::last_os_error()),
+    };
+    let target = group.as_raw_fd().unsigned_abs();
+    let attach = [target, loaded.as_raw_fd().unsigned_abs(), ATTACH_CGROUP_DEVICE, ALLOW_MULTI];
+    // SAFETY: the words outlive the call, and the size is theirs.
+    let attached =
+        unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)) };
+    if attached == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has the kernel run a program of classic BPF before each system call of this process and its descendants. The process must
 /// have no_new_privs.
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {

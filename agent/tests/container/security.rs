@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use divvy_agent::container::{ContainerSpec, LaunchError, Rights, UserName, VolumeBind};
-use divvy_proto::container::{Capability, Rlimit};
+use divvy_proto::container::{Capability, DeviceAccess, Rlimit};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::harness::Agent;
+use crate::rootfs::Image;
 
 pub(crate) fn tests() -> crate::Tests {
     vec![
@@ -24,6 +26,9 @@ pub(crate) fn tests() -> crate::Tests {
         ("no_two_user_namespaces_share_an_id", two_user_namespaces),
         ("a_volume_in_a_user_namespace_keeps_its_ids_on_disk", user_namespace_volume),
         ("a_command_enters_the_user_namespace", user_namespace_command),
+        ("an_image_in_a_user_namespace_belongs_to_its_root", user_namespace_image),
+        ("devices_are_given_as_far_as_the_operator_allows", devices),
+        ("no_device_can_be_made_or_found", devices_made),
     ]
 }
 
@@ -267,4 +272,78 @@ fn user_namespace_command(agent: &mut Agent) {
     let result = agent.exec(&spec, line, Duration::from_secs(10)).expect("a command that runs");
     assert_eq!(result.output, "0\n1\nthe same\n");
     assert_eq!(owner(&spec.sandbox.join("made")), owner(&spec.sandbox.join("ready")));
+}
+
+/// A copy of `/dev/zero` on the host, which goes with it.
+struct Device(String);
+
+impl Device {
+    fn new(name: &str) -> Self {
+        let path = format!("/dev/divvy-{name}-{}", std::process::id());
+        mknod(path.as_str(), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5))
+            .expect("a device");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a mode");
+        Self(path)
+    }
+
+    fn to(&self, write: bool) -> Vec<DeviceAccess> {
+        vec![DeviceAccess { path: self.0.clone(), write }]
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn devices(agent: &mut Agent) {
+    let device = Device::new("zero");
+    let using = |agent: &Agent, id: &str, write| {
+        let line = format!("head -c 3 {0} | wc -c; echo x > {0} && echo written", device.0);
+        ContainerSpec { devices: device.to(write), user: root(), ..agent.spec(id, &["/bin/sh", "-c", &line]) }
+    };
+    let error = agent.try_launch(&using(agent, "early", false)).expect_err("a refusal").to_string();
+    let expected = "is not possible: this agent's operator has not allowed it";
+    assert_eq!(error, format!("device {0} {expected} (--allow-device {0})", device.0));
+    let rule = |text: String| Rights { devices: vec![text.parse().expect("a rule")], ..Rights::default() };
+    agent.allow(rule(device.0.clone()));
+    let error = agent.try_launch(&using(agent, "greedy", true)).expect_err("a refusal").to_string();
+    assert_eq!(error, format!("device {0} {expected} (--allow-device {0}:rw)", device.0));
+    let read = agent.run(&using(agent, "read", false));
+    assert_eq!(read.stdout, "3\n");
+    assert!(read.stderr.contains("Operation not permitted"), "{}", read.stderr);
+    agent.allow(rule(format!("{}:rw", device.0)));
+    assert_eq!(agent.run(&using(agent, "write", true)).stdout, "3\nwritten\n");
+}
+
+/// Root may make nodes, as in Docker, but nowhere are they devices; and those that lie about on the host are none, either.
+fn devices_made(agent: &mut Agent) {
+    let beside = std::env::current_exe().expect("this binary");
+    let directory = tempfile::tempdir_in(beside.parent().expect("a directory")).expect("a directory");
+    let found = directory.path().join("zero");
+    mknod(&found, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5)).expect("a device");
+    let line = format!(
+        "for d in . /tmp /dev/shm; do mknod $d/zero c 1 5; head -c 1 $d/zero; done; head -c 1 {}",
+        found.display()
+    );
+    let outcome = agent.run(&ContainerSpec { user: root(), ..agent.shell(&line) });
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.matches("Permission denied").count()),
+        ("", 4),
+        "{}",
+        outcome.stderr
+    );
+}
+
+fn user_namespace_image(agent: &mut Agent) {
+    let image = Image::new(agent);
+    let line = "stat -c %u:%g / /bin/sh /mnt/sandbox /tmp 2>&1; echo x > /bin/made && rm /bin/ls && stat -c %u /bin/made; \
+                mkdir -p /etc/new && id -u; cat /proc/sys/kernel/hostname > /etc/passwd && cat /etc/passwd";
+    let spec = ContainerSpec { user_namespace: true, ..image.shell(line) };
+    let outcome = agent.run(&spec);
+    let expected = "0:0\n0:0\n0:0\nstat: can't stat '/tmp': No such file or directory\n0\n0\nrun-1\n";
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""));
+    let layer = agent.work_dir().join("layers/0");
+    assert_eq!((owner(&layer.join("bin")), layer.join("bin/ls").exists()), (0, true));
 }

@@ -201,6 +201,11 @@ pub(crate) fn detect() -> Result<Box<dyn Hierarchy>, String> {
     }
 }
 
+/// Where the devices controller of version 1 is mounted, which no container needs but those with devices.
+pub(crate) fn devices_tree() -> Option<PathBuf> {
+    files::cgroup_mounts().ok()?.controllers.remove("devices")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

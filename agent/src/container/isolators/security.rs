@@ -2,6 +2,7 @@
 //! limits of each process.
 
 mod capabilities;
+mod devices;
 mod rlimits;
 mod seccomp;
 
@@ -15,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::userns::{self, UserNamespace};
 use super::{Host, Isolator, step, step_on, users};
-use crate::container::{ContainerId, LaunchError, RuntimeError};
 use crate::container::plan::{Plan, Record};
 use crate::container::spec::ContainerSpec;
 use crate::container::sys;
+use crate::container::{ContainerId, LaunchError, RuntimeError};
 use capabilities::Capabilities;
 use seccomp::Filter;
 
@@ -38,6 +39,7 @@ pub(crate) struct Security;
 impl Isolator for Security {
     fn check(&self, host: &Host, spec: &ContainerSpec) -> Result<(), LaunchError> {
         capabilities::check(spec, &host.config.rights.capabilities)?;
+        devices::check(spec, &host.config.rights)?;
         rlimits::check(spec)
     }
 
@@ -53,6 +55,7 @@ impl Isolator for Security {
             give_root(record, &users)?;
             plan.userns = Some(users);
         }
+        devices::prepare(host, plan)?;
         give(&plan.spec.sandbox, &plan.identity)?;
         // A volume's ids are mapped where the container's are others.
         let writable = plan.spec.volumes.iter().filter(|volume| !volume.read_only);
@@ -82,13 +85,10 @@ impl Isolator for Security {
         filter.install()
     }
 
-    fn cleanup(&self, _host: &Host, record: &Record, _id: &ContainerId) -> Result<(), RuntimeError> {
-        let failed = |source| RuntimeError::File {
-            what: "give back the ids of",
-            path: record.path().to_owned(),
-            source,
-        };
-        userns::give_back(record).map_err(failed)
+    fn cleanup(&self, host: &Host, record: &Record, id: &ContainerId) -> Result<(), RuntimeError> {
+        let failed = |what| move |source| RuntimeError::File { what, path: record.path().to_owned(), source };
+        userns::give_back(record).map_err(failed("give back the ids of"))?;
+        devices::cleanup(host, id).map_err(failed("remove the devices cgroup of"))
     }
 }
 
