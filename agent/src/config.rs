@@ -15,9 +15,9 @@ use divvy_proto::resources::{Dimension, Resources};
 use divvy_proto::role::RolePath;
 use divvy_proto::{Bytes, Invalid};
 
-use crate::log::LogLimits;
 use crate::container::{Rights, UserName};
 use crate::image::ImageOptions;
+use crate::log::LogLimits;
 use crate::network::NetworkConfig;
 
 /// Everything that makes an agent. Two agents in one process share nothing but the machine.

@@ -10,8 +10,8 @@ mod namespaces;
 pub(crate) mod network;
 pub(crate) mod rootfs;
 pub(crate) mod security;
-mod users;
 pub(crate) mod userns;
+mod users;
 
 use std::fmt::Display;
 use std::path::Path;

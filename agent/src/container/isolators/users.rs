@@ -138,7 +138,9 @@ impl Database {
                 Some(Entry { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
             })
         };
-        entries().find(|entry| entry.name == name).or_else(|| entries().find(|entry| Some(entry.uid) == number))
+        entries()
+            .find(|entry| entry.name == name)
+            .or_else(|| entries().find(|entry| Some(entry.uid) == number))
     }
 
     /// Name, number and members.
@@ -216,7 +218,8 @@ mod tests {
     fn the_highest_layer_counts_and_no_link_leads_out_of_it() {
         let below = layer("web:x:1:1::/:\n", "");
         let above = layer("web:x:2:2::/:\n", "");
-        let told = |layers: &[&Path]| look_up(&spec("web", None, &[], layers)).map(|account| account.identity.uid);
+        let told =
+            |layers: &[&Path]| look_up(&spec("web", None, &[], layers)).map(|account| account.identity.uid);
         assert_eq!(told(&[below.path(), above.path()]), Ok(2));
         let trick = tempfile::tempdir().unwrap();
         fs::create_dir(trick.path().join("etc")).unwrap();
