@@ -209,10 +209,14 @@ impl Session {
             self.feed()?;
             self.collect();
             self.flush()?;
-            if let (Some(status), None, None) = (self.end, &self.outer.stdout, &self.outer.stderr) {
+            if let (Some(status), true) = (self.end, self.drained()) {
                 return self.finish(status);
             }
         }
+    }
+
+    fn drained(&self) -> bool {
+        self.outer.stdout.is_none() && self.outer.stderr.is_none()
     }
 
     fn has_ended(&self) -> io::Result<bool> {
@@ -235,7 +239,10 @@ impl Session {
             let outputs = [&self.outer.stdout, &self.outer.stderr].into_iter().flatten();
             watched.extend(outputs.map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
         }
-        match poll(&mut watched, PollTimeout::NONE) {
+        // After the end, what is there is all.
+        let draining = self.end.is_some() && self.pending.len() < CHUNK && !self.drained();
+        let patience = if draining { PollTimeout::ZERO } else { PollTimeout::NONE };
+        match poll(&mut watched, patience) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }

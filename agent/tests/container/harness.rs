@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use divvy_agent::container::{
-    ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, LaunchError, LogLimits, Rights, Runtime, RuntimeConfig,
-    RuntimeError, Started, StopSignal, UserName,
-};
 use divvy_agent::NetworkConfig;
+use divvy_agent::container::{
+    Attached, ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, LaunchError, LogLimits, Rights,
+    Runtime, RuntimeConfig, RuntimeError, Started, StopSignal, UserName,
+};
 use divvy_proto::api::Usage;
 use divvy_proto::task::ExitStatus;
 use divvy_proto::{Bytes, Cpus, Hostname};
@@ -50,7 +50,8 @@ impl Agent {
         let shared = tempfile::tempdir().expect("a directory");
         let cgroup_parent = format!("divvy-test/{}-{number}", std::process::id());
         let network = crate::networks::config(work.path(), number);
-        let mut agent = Self { runtime: None, work, network, shared, cgroup_parent, rights: Rights::default() };
+        let mut agent =
+            Self { runtime: None, work, network, shared, cgroup_parent, rights: Rights::default() };
         agent.start();
         agent
     }
@@ -193,6 +194,18 @@ impl Agent {
     ) -> Result<ExecResult, RuntimeError> {
         let argv = ["/bin/sh", "-c", line].map(str::to_owned);
         self.block_on("exec", self.runtime().1.exec(&spec.id, &argv, timeout))
+    }
+
+    /// Runs a command that somebody is attached to, who then talks.
+    pub(crate) fn attach<T, F: Future<Output = T>>(
+        &self,
+        spec: &ContainerSpec,
+        start: divvy_proto::exec::ExecStart,
+        talk: impl FnOnce(Attached) -> F,
+    ) -> T {
+        let (_, runtime) = self.runtime();
+        let talk = async { talk(runtime.attach(&spec.id, start).await.expect("a command")).await };
+        self.block_on("a command that somebody is attached to", talk)
     }
 
     pub(crate) fn list(&self) -> Vec<String> {

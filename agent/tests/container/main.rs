@@ -9,9 +9,10 @@ mod launch;
 mod limits;
 mod networks;
 mod recovery;
-mod security;
 mod rootfs;
+mod security;
 mod signals;
+mod streams;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -39,6 +40,7 @@ fn main() {
         ("security", security::tests()),
         ("networks", networks::tests()),
         ("signals", signals::tests()),
+        ("streams", streams::tests()),
         ("recovery", recovery::tests()),
         ("rootfs", rootfs::tests()),
     ];
