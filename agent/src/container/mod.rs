@@ -34,9 +34,9 @@ use divvy_proto::api::Usage;
 pub use divvy_proto::container::StopSignal;
 use divvy_proto::{Bytes, Timestamp};
 
-pub use crate::log::LogLimits;
-pub use crate::disk::DiskLimit;
 use crate::crash;
+pub use crate::disk::DiskLimit;
+pub use crate::log::LogLimits;
 use crate::network::{NetworkConfig, netns};
 use cgroup::{Group, KillError};
 pub use command::Attached;

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use divvy_proto::container::StopSignal;
 use divvy_proto::ids::Hostname;
 use divvy_proto::reservation::VolumeMount;
-use divvy_proto::task::{Command, TaskInfo, TaskPort};
+use divvy_proto::task::{Command, HealthCheck, Probe, TaskInfo, TaskPort};
 use divvy_proto::{Bytes, Invalid};
 
 use super::Turn;
@@ -43,6 +43,13 @@ pub(super) fn check(info: &TaskInfo) -> Result<(), Invalid> {
         if !info.resources.ports().contains(&divvy_proto::RangeSet::range(number, number)) {
             let expected = format!("one of the ports in task.resources, {}", info.resources.ports());
             return Err(Invalid::new("task.ports", port.number, expected));
+        }
+        if port
+            .container
+            .is_some_and(|inside| inside == 0 || (inside != port.number && !has_own_network(info)))
+        {
+            let expected = "none, or a port other than 0 in a container with a network such as bridge";
+            return Err(Invalid::new("task.ports.container", port.container.unwrap_or_default(), expected));
         }
     }
     Ok(())
@@ -181,8 +188,29 @@ fn environment(turn: &Turn<'_>, record: &TaskRecord, image: Option<&Image>) -> B
 
 /// The number on which the task is to listen.
 fn inner(info: &TaskInfo, port: &TaskPort) -> u16 {
-    let is_own = info.container.as_ref().is_some_and(|container| container.network.is_own());
-    port.container.filter(|_| is_own).unwrap_or(port.number)
+    port.container.filter(|_| has_own_network(info)).unwrap_or(port.number)
+}
+
+fn has_own_network(info: &TaskInfo) -> bool {
+    info.container.as_ref().is_some_and(|container| container.network.is_own())
+}
+
+/// A task's health checks as they are made: in its network, where its ports have the numbers on which it listens.
+pub(super) fn checks(info: &TaskInfo) -> Vec<HealthCheck> {
+    let mut checks = info.health.clone();
+    for check in &mut checks {
+        let (Probe::Http { port, .. }
+        | Probe::Https { port, .. }
+        | Probe::Grpc { port, .. }
+        | Probe::Tcp { port }) = &mut check.probe
+        else {
+            continue;
+        };
+        if let Some(own) = info.ports.iter().find(|own| own.number == *port) {
+            *port = inner(info, own);
+        }
+    }
+    checks
 }
 
 /// A task's ports in its own order, or, where it names none, all that it is charged with.

@@ -28,9 +28,10 @@ pub(super) enum Verdict {
 }
 
 impl Health {
-    /// `passing`: an earlier process of the agent saw all checks pass, so their grace is over.
-    pub(super) fn new(checks: usize, passing: bool) -> Self {
-        let check = Check { passed_once: passing, failures: 0, passes: passing.then_some(true) };
+    /// `known`: what an earlier process of the agent said of the task. Whatever it was, their grace was over.
+    pub(super) fn new(checks: usize, known: Option<bool>) -> Self {
+        let passes = known.filter(|healthy| *healthy);
+        let check = Check { passed_once: known.is_some(), failures: 0, passes };
         Self { checks: vec![check; checks] }
     }
 

@@ -98,12 +98,14 @@ fn config(work_dir: &Path, master: &str, name: &str) -> AgentConfig {
     let (listen, name) = ("127.0.0.1:0".parse().unwrap(), Hostname::new(name).unwrap());
     let config = AgentConfig::new(work_dir, master.parse().unwrap(), name, listen, shim).unwrap();
     let retry_first = Duration::from_millis(200);
-    AgentConfig { resources: "cpus=4;mem=1GiB;ports=[1024-65535]".parse().unwrap(), retry_first, ..config }
+    let network = crate::network::config(work_dir);
+    let resources = "cpus=4;mem=1GiB;ports=[1024-65535]".parse().unwrap();
+    AgentConfig { resources, retry_first, network, ..config }
 }
 
 /// A master, an agent, and the directory that outlives agents.
 pub(crate) struct World {
-    tokio: tokio::runtime::Runtime,
+    pub(crate) tokio: tokio::runtime::Runtime,
     master: Master,
     config: AgentConfig,
     agent: Option<Running>,
@@ -336,6 +338,16 @@ impl World {
         })
     }
 
+    /// The agent's answer to a POST of JSON, with its status.
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.agent.as_ref().unwrap().http_addr());
+        let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+        self.tokio.block_on(async {
+            let answer = request.body(body.to_owned()).send().await.expect("an answer");
+            (answer.status().as_u16(), answer.text().await.expect("a body"))
+        })
+    }
+
     /// Processes, mounts and container state that belong to the agent.
     pub(crate) fn left_behind(&self) -> Vec<String> {
         let mark = self.work.path().to_str().unwrap();
@@ -350,6 +362,7 @@ impl World {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         left.extend(mounts.lines().filter(|line| line.contains(mark)).map(ToOwned::to_owned));
+        left.extend(crate::network::left_behind(&self.config.network));
         let containers = fs::read_dir(self.work_dir().join("containers")).unwrap().flatten();
         left.extend(containers.map(|entry| entry.path().display().to_string()));
         for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {

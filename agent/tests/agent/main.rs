@@ -11,8 +11,10 @@
 mod crash;
 mod harness;
 mod http;
+mod images;
 mod leaks;
 mod life;
+mod network;
 mod restart;
 mod volumes;
 
@@ -37,6 +39,8 @@ fn main() {
     let suites = [
         ("life", life::tests()),
         ("http", http::tests()),
+        ("images", images::tests()),
+        ("network", network::tests()),
         ("restart", restart::tests()),
         ("crash", crash::tests()),
         ("volumes", volumes::tests()),

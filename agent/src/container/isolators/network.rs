@@ -174,8 +174,10 @@ fn joined(host: &Host, other: &ContainerId) -> Result<(Namespaces, Option<Own>),
     let start = start_time(running.pid).map_err(failed)?;
     let attachment = record.attachment().map_err(failed)?;
     let plan = record.plan().map_err(failed)?;
-    let has_own = plan.is_some_and(|plan| !matches!(plan.network.namespaces, Namespaces::Host));
-    let own = has_own.then(|| attachment.as_ref().map(Own::from).unwrap_or_default());
+    let own = plan.filter(|plan| !matches!(plan.network.namespaces, Namespaces::Host)).map(|plan| Own {
+        addresses: plan.network.addresses,
+        resolver: attachment.as_ref().map(Attachment::resolver).unwrap_or_default(),
+    });
     Ok((Namespaces::Joined { pid: running.pid, start }, own))
 }
 

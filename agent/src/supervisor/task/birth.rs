@@ -118,7 +118,7 @@ impl Task {
     }
 
     fn at(record: TaskRecord, phase: Phase) -> Self {
-        let health = Health::new(record.info.health.len(), record.latest.healthy == Some(true));
+        let health = Health::new(record.info.health.len(), record.latest.healthy);
         let (waits, unwritten, in_flight, kill_at) = (false, None, None, None);
         let (image, company_by, held) = (None, None, false);
         Self { record, phase, waits, unwritten, in_flight, kill_at, health, image, company_by, held }

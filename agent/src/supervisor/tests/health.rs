@@ -1,6 +1,7 @@
 //! Health checks: what is told of them, and when they kill.
 
-use divvy_proto::task::{HealthCheck, Probe};
+use divvy_proto::container::ContainerInfo;
+use divvy_proto::task::{HealthCheck, Probe, TaskPort};
 
 use super::*;
 
@@ -65,6 +66,71 @@ fn failures_count_once_the_grace_is_over_and_enough_of_them_kill() {
         bench.feed(Input::Destroyed(container(1))),
         [format!("send t i-5 FAILED unhealthy unhealthy pid 77 signal 15: killed: {why} (signal 15)")]
     );
+}
+
+#[test]
+fn a_check_asks_for_the_port_on_which_the_task_listens() {
+    let port = |name: &str, number, container| TaskPort { name: name.to_owned(), number, container };
+    let probes = [
+        Probe::Http { port: 31000, path: "/".to_owned() },
+        Probe::Https { port: 31000, path: "/".to_owned() },
+        Probe::Grpc { port: 31000, service: String::new() },
+        Probe::Tcp { port: 31000 },
+        Probe::Tcp { port: 31001 },
+        Probe::Tcp { port: 9 },
+    ];
+    let check = |probe| HealthCheck { probe, ..checked().health.remove(0) };
+    let info = |network: &str| TaskInfo {
+        ports: vec![port("web", 31000, Some(80)), port("raw", 31001, None)],
+        health: probes.clone().map(check).to_vec(),
+        container: Some(Box::new(ContainerInfo {
+            network: network.parse().unwrap(),
+            ..ContainerInfo::default()
+        })),
+        ..task("t")
+    };
+    let asked = |network: &str| {
+        let checks = crate::supervisor::environment::checks(&info(network));
+        checks
+            .into_iter()
+            .map(|check| match check.probe {
+                Probe::Http { port, .. } | Probe::Https { port, .. } | Probe::Grpc { port, .. } => port,
+                Probe::Tcp { port } => port,
+                Probe::Command(_) => 0,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(asked("bridge"), [80, 80, 80, 80, 31001, 9]);
+    assert_eq!(asked("host"), [31000, 31000, 31000, 31000, 31001, 9]);
+}
+
+#[test]
+fn a_port_inside_wants_a_network_to_be_inside_of() {
+    let mut bench = Bench::new();
+    let info = TaskInfo {
+        resources: "cpus=1;mem=64MiB;ports=[31000]".parse().unwrap(),
+        ports: vec![TaskPort { name: "web".to_owned(), number: 31000, container: Some(80) }],
+        ..task("t")
+    };
+    let mut effects = bench.hear(launch(info));
+    effects.extend(bench.written());
+    let expected = "task.ports.container";
+    assert!(effects.concat().contains(expected), "{effects:?}");
+    assert!(!effects.concat().contains("prepare"), "{effects:?}");
+}
+
+#[test]
+fn an_agent_that_comes_back_does_not_give_grace_again() {
+    let mut bench = Bench::running(checked());
+    probed(&mut bench, true);
+    bench.hear(acknowledge("t", "i-3"));
+    probed(&mut bench, false);
+    let state = crate::container::ContainerState::Running { pid: 77, addresses: Vec::new() };
+    let (mut next, _) = super::recovery::recover(bench.records.pop().unwrap(), state);
+    for _ in 0..2 {
+        assert!(!probed(&mut next, false).concat().contains("KILLING"), "two failures are not enough");
+    }
+    assert!(probed(&mut next, false).concat().contains("KILLING"), "the third is");
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn record() -> TaskRecord {
 }
 
 /// A new process finds these.
-fn recover(record: TaskRecord, state: ContainerState) -> (Bench, Vec<String>) {
+pub(super) fn recover(record: TaskRecord, state: ContainerState) -> (Bench, Vec<String>) {
     let mut bench = Bench::blank();
     let containers = vec![record.container.clone()];
     let recovered = Recovered { tasks: vec![(record, state)], containers, ..Recovered::default() };
