@@ -58,7 +58,7 @@ fn layout(world: &World) -> PathBuf {
     fs::write(root.join("greeting"), "hello from the image").unwrap();
     let web = format!("{}:web", layout.display());
     tool("umoci", &["repack", "--image", &web, &bundle]);
-    let line = "cat /greeting; echo; id -un; pwd; echo $FROM; ls -d /old /bin";
+    let line = "cat /greeting; echo; id -un; pwd; echo $FROM; ls -d /old /bin; exit 0";
     let program = ["--config.entrypoint", "/bin/sh", "--config.entrypoint", "-c", "--config.cmd", line];
     let rest = ["--config.user", "web", "--config.workingdir", "/tmp", "--config.env", "FROM=image"];
     tool("umoci", &[&["config", "--image", &web][..], &program, &rest].concat());

@@ -115,7 +115,8 @@ impl Archive {
                 Err(ImageError::NotFound(format!("{path} has several images: name one of {}", there())))
             }
             (Some(tag), _) => {
-                let found = saved.iter().find(|one| tags(one).contains(tag));
+                let found =
+                    saved.iter().find(|one| tags(one).iter().any(|own| plain_tag(own) == plain_tag(tag)));
                 found.ok_or_else(|| {
                     ImageError::NotFound(format!("{path} does not have {tag}, only {}", there()))
                 })
@@ -154,6 +155,12 @@ impl Archive {
     pub(super) fn part(&self, offset: u64, size: u64) -> Part {
         Part { file: self.file.clone(), at: offset, end: offset.saturating_add(size), size }
     }
+}
+
+/// Docker writes the names of its own registry without it, and skopeo with it.
+fn plain_tag(tag: &str) -> &str {
+    let tag = tag.strip_prefix("docker.io/").unwrap_or(tag);
+    tag.strip_prefix("library/").unwrap_or(tag)
 }
 
 /// What differs when the file has been replaced or written.
