@@ -56,10 +56,10 @@ const PERSONALITIES: &[(u32, u32)] =
 
 /// What a process with these capabilities may call.
 fn table(machine: Machine, capabilities: Capabilities) -> Table {
-    let mut calls = std::collections::BTreeMap::new();
+    let mut calls = Vec::with_capacity(ALWAYS.len() + 64);
     let mut judge = |call: &Call, verdict| match number(machine, call) {
         NONE => {}
-        number => drop(calls.insert(u32::from(number), verdict)),
+        number => calls.push((u32::from(number), verdict)),
     };
     ALWAYS.iter().for_each(|call| judge(call, Verdict::Allow));
     judge(&SOCKET, Verdict::If(Condition::Within(FAMILIES)));
@@ -74,6 +74,9 @@ fn table(machine: Machine, capabilities: Capabilities) -> Table {
     }
     let held = WITH_CAPABILITY.iter().filter(|(capability, _)| capabilities.contain(*capability));
     held.flat_map(|(_, calls)| *calls).for_each(|call| judge(call, Verdict::Allow));
+    // A call that several capabilities open is there several times.
+    calls.sort_unstable_by_key(|(number, _)| *number);
+    calls.dedup();
     Table { machine, calls, last: LAST }
 }
 

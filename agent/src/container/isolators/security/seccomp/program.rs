@@ -3,8 +3,6 @@
 //!
 //! Not here: which calls are allowed.
 
-use std::collections::BTreeMap;
-
 use libc::sock_filter as Instruction;
 
 /// A processor, as the kernel tells filters which one a call is made for.
@@ -49,7 +47,8 @@ pub(super) enum Condition {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) machine: Machine,
-    pub(super) calls: BTreeMap<u32, Verdict>,
+    /// In the order of their numbers, each once.
+    pub(super) calls: Vec<(u32, Verdict)>,
     pub(super) last: u32,
 }
 
@@ -85,7 +84,7 @@ pub(super) fn compile(tables: &[Table]) -> Vec<Instruction> {
         let mut body = vec![statement(LOAD, NUMBER)];
         tree(&ranges(table), &mut body);
         program.push(branch(JUMP_EQUAL, table.machine.audit_number(), 1, 0));
-        program.push(statement(JUMP, distance(&body)));
+        program.push(statement(JUMP, distance(body.len())));
         program.append(&mut body);
     }
     program.push(statement(RETURN, libc::SECCOMP_RET_KILL_PROCESS));
@@ -93,31 +92,38 @@ pub(super) fn compile(tables: &[Table]) -> Vec<Instruction> {
 }
 
 /// The kernel takes programs of at most 4096 instructions, so this is exact.
-fn distance(body: &[Instruction]) -> u32 {
-    u32::try_from(body.len()).unwrap_or(u32::MAX)
+fn distance(instructions: usize) -> u32 {
+    u32::try_from(instructions).unwrap_or(u32::MAX)
 }
 
 /// All numbers, as ranges of equal verdicts: where each begins, the first at 0.
 fn ranges(table: &Table) -> Vec<(u32, Verdict)> {
-    let mut ranges: Vec<(u32, Verdict)> = Vec::new();
-    let mut add = |start, verdict| {
-        if ranges.last().is_none_or(|(_, last)| *last != verdict) {
-            ranges.push((start, verdict));
-        }
-    };
+    let mut ranges = Vec::with_capacity(table.calls.len());
     let mut next = 0;
     for (number, verdict) in &table.calls {
         if *number > next {
-            add(next, Verdict::Refuse(libc::EPERM));
+            without_verdict(next, number - 1, table.last, &mut ranges);
         }
-        add(*number, *verdict);
+        begin(*number, *verdict, &mut ranges);
         next = number + 1;
     }
-    if next <= table.last {
-        add(next, Verdict::Refuse(libc::EPERM));
-    }
-    add(next.max(table.last + 1), Verdict::Refuse(libc::ENOSYS));
+    without_verdict(next, u32::MAX, table.last, &mut ranges);
     ranges
+}
+
+fn without_verdict(from: u32, to: u32, last: u32, ranges: &mut Vec<(u32, Verdict)>) {
+    if from <= last {
+        begin(from, Verdict::Refuse(libc::EPERM), ranges);
+    }
+    if to > last {
+        begin(from.max(last + 1), Verdict::Refuse(libc::ENOSYS), ranges);
+    }
+}
+
+fn begin(start: u32, verdict: Verdict, ranges: &mut Vec<(u32, Verdict)>) {
+    if ranges.last().is_none_or(|(_, before)| *before != verdict) {
+        ranges.push((start, verdict));
+    }
 }
 
 /// Finds the range that the number in A lies in, and judges.
@@ -127,17 +133,15 @@ fn tree(ranges: &[(u32, Verdict)], program: &mut Vec<Instruction>) {
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let pivot = high.first().map_or(0, |(start, _)| *start);
-    let mut body = Vec::new();
-    tree(low, &mut body);
-    match u8::try_from(body.len()) {
-        Ok(near) => program.push(branch(JUMP_GREATER_EQUAL, pivot, near, 0)),
+    let at = program.len();
+    program.push(branch(JUMP_GREATER_EQUAL, pivot, 0, 1));
+    tree(low, program);
+    let over = program.len() - at - 1;
+    match (u8::try_from(over), program.get_mut(at)) {
+        (Ok(near), Some(head)) => *head = branch(JUMP_GREATER_EQUAL, pivot, near, 0),
         // A branch reaches 255 instructions ahead.
-        Err(_) => {
-            program.push(branch(JUMP_GREATER_EQUAL, pivot, 0, 1));
-            program.push(statement(JUMP, distance(&body)));
-        }
+        _ => program.insert(at + 1, statement(JUMP, distance(over))),
     }
-    program.append(&mut body);
     tree(high, program);
 }
 
@@ -212,7 +216,8 @@ mod tests {
     /// The table, read the slow way.
     fn model(table: &Table, number: u32, argument: u32) -> u32 {
         let refuse = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
-        let allowed = match table.calls.get(&number) {
+        let found = table.calls.iter().find(|(known, _)| *known == number);
+        let allowed = match found.map(|(_, verdict)| verdict) {
             None if number > table.last => return refuse(libc::ENOSYS),
             None => false,
             Some(Verdict::Allow) => true,
@@ -233,8 +238,8 @@ mod tests {
             far in any::<u32>(),
         ) {
             let tables = [
-                Table { machine: Machine::X86, calls: BTreeMap::new(), last: 7 },
-                Table { machine: Machine::X86_64, calls, last: 467 },
+                Table { machine: Machine::X86, calls: Vec::new(), last: 7 },
+                Table { machine: Machine::X86_64, calls: calls.into_iter().collect(), last: 467 },
             ];
             let program = compile(&tables);
             prop_assert!(program.len() < 4096);
