@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUN_PACKAGES  := gcc libc6-dev make ca-certificates curl
 NODE_PACKAGES := nodejs npm
 # The machine in which the containers' tests see the other version of cgroups.
-VM_PACKAGES   := qemu-system-x86 linux-image-cloud-amd64
+VM_PACKAGES   := qemu-system-x86 linux-image-cloud-amd64 e2fsprogs binutils
 # What the tests and benches need beside that: real peers and a real browser.
 TEST_PACKAGES := nginx-light chromium runc crun busybox-static containernetworking-plugins iptables docker-registry skopeo umoci
 

@@ -19,8 +19,8 @@ enum File {
 }
 
 impl Files {
-    /// What a small Debian has: these programs, users, and modules of the kernel that is booted.
-    pub(crate) fn of_a_host(programs: &[&str], modules: &[&str]) -> Self {
+    /// What a small Debian has: these programs and directories, users, and modules of the kernel that is booted.
+    pub(crate) fn of_a_host(programs: &[&str], directories: &[&str], modules: &[&str]) -> Self {
         let mut files = Self::default();
         for name in ["bin", "sbin", "lib", "lib64"] {
             match fs::read_link(Path::new("/").join(name)) {
@@ -36,8 +36,23 @@ impl Files {
         }
         files.directory("tmp", 0o1777);
         files.directory("var/tmp", 0o1777);
-        for name in ["passwd", "group", "nsswitch.conf", "hosts"] {
-            files.copy(&Path::new("/etc").join(name));
+        let etc = [
+            "passwd",
+            "group",
+            "nsswitch.conf",
+            "hosts",
+            "subuid",
+            "subgid",
+            "protocols",
+            "services",
+            "mke2fs.conf",
+        ];
+        for path in etc.map(|name| Path::new("/etc").join(name)).iter().filter(|path| path.exists()) {
+            files.copy(path);
+        }
+        for directory in directories {
+            let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
+            entries.flatten().for_each(|entry| files.program(&entry.path()));
         }
         for program in programs {
             let directories = ["/usr/bin", "/usr/sbin"].map(|directory| Path::new(directory).join(program));
@@ -57,7 +72,9 @@ impl Files {
         assert!(strip.is_ok_and(|status| status.success()), "strip cannot be run: install binutils");
         self.libraries(&suite.path);
         self.add("suite", File::Regular(0o755, fs::read(stripped.path()).expect("the suite")));
-        self.directory(suite.directory().strip_prefix("/").expect("an absolute path"), 0o755);
+        let directory = suite.directory();
+        self.directory(directory.strip_prefix("/").expect("an absolute path"), 0o755);
+        self.add("disk-at", File::Regular(0o644, directory.into_os_string().into_encoded_bytes()));
         self
     }
 

@@ -371,8 +371,20 @@ fn directories(path: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-/// The roots of all cgroup trees: `/sys/fs/cgroup` itself where that is version 2, else what is mounted below it.
+/// Marks a cgroup as systemd does that it delegates (systemd: `Delegate=yes`).
+pub(crate) fn delegate(group: &Path) {
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(group, "trusted.delegate", b"1", flags).expect("a cgroup of version 2");
+}
+
+pub(crate) fn cgroup_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The roots of all cgroup trees: `/sys/fs/cgroup` itself where that is version 2, else what is mounted below it. The part
+/// that has been delegated, if a test has had that done.
 fn cgroup_trees() -> Vec<PathBuf> {
-    let root = PathBuf::from("/sys/fs/cgroup");
+    let root =
+        std::env::var_os("DIVVY_TEST_CGROUP").map_or_else(|| PathBuf::from("/sys/fs/cgroup"), PathBuf::from);
     if root.join("cgroup.controllers").exists() { vec![root] } else { directories(&root) }
 }

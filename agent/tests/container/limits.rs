@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use divvy_agent::container::{ContainerSpec, Exited, Oom};
-use divvy_proto::Bytes;
+use divvy_agent::container::{ContainerSpec, Exited, LaunchError, Oom};
 use divvy_proto::task::ExitStatus;
+use divvy_proto::{Bytes, RangeSet};
 
-use crate::harness::{Agent, eventually};
+use crate::harness::{Agent, cgroup_v2, eventually};
 
 pub(crate) fn tests() -> crate::Tests {
     vec![
@@ -15,6 +15,10 @@ pub(crate) fn tests() -> crate::Tests {
         ("the_cpu_quota_holds", cpu_quota),
         ("a_fork_bomb_is_bounded_and_destroyed", fork_bomb),
         ("usage_is_what_was_used", usage),
+        ("only_the_processors_that_it_may_use", processors),
+        ("processors_that_do_not_exist_are_refused", no_such_processors),
+        ("memory_that_slows_down_is_set_or_refused", memory_high),
+        ("what_it_reads_and_waits_for_is_counted", statistics),
         ("limits_of_a_running_container_change", update),
     ]
 }
@@ -89,4 +93,41 @@ fn update(agent: &mut Agent) {
         });
     }
     assert_eq!((before.as_str(), limits(agent).as_str()), ("64\n", "7\n"));
+}
+
+fn processors(agent: &mut Agent) {
+    let line = "grep Cpus_allowed_list /proc/self/status | tr -d '[:space:]'";
+    let outcome = agent.run(&ContainerSpec { cpuset: Some(RangeSet::range(0, 0)), ..agent.shell(line) });
+    assert_eq!(outcome.stdout, "Cpus_allowed_list:0", "{outcome:?}");
+}
+
+fn no_such_processors(agent: &mut Agent) {
+    let spec = ContainerSpec { cpuset: Some(RangeSet::range(0, 4095)), ..agent.shell("true") };
+    let refused = agent.try_launch(&spec).expect_err("a refusal");
+    assert!(
+        matches!(&refused, LaunchError::Spec { field, value, .. } if field == "cpuset" && value == "0-4095"),
+        "{refused}"
+    );
+    assert_eq!(agent.left_behind(), Vec::<String>::new());
+}
+
+fn memory_high(agent: &mut Agent) {
+    let spec = ContainerSpec { memory_high: Some(Bytes::mib(8)), ..agent.spec("web", &["sleep", "1000"]) };
+    match agent.try_launch(&spec) {
+        Ok(_) => assert_eq!(agent.cgroup_file(&spec, "memory.high"), "8388608\n"),
+        Err(LaunchError::Spec { field, .. }) => {
+            assert_eq!((field.as_str(), cgroup_v2()), ("memory_high", false))
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn statistics(agent: &mut Agent) {
+    let spec = ContainerSpec { cpu_limit: "0.02".parse().ok(), ..agent.shell("while :; do :; done") };
+    agent.launch(&spec);
+    let waited = |agent: &Agent| agent.usage(&spec).pressure.map(|pressure| pressure.cpu_usec);
+    match cgroup_v2() {
+        true => eventually("it waits for its processor", || waited(agent).is_some_and(|usec| usec > 10_000)),
+        false => assert_eq!((waited(agent), agent.usage(&spec).io_read.is_some()), (None, true)),
+    }
 }

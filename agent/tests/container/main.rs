@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "this is a test, although it brings its own harness")]
 
 mod harness;
+mod hostile;
 mod isolation;
 mod launch;
 mod limits;
@@ -28,6 +29,9 @@ fn main() {
     if std::env::args().nth(1).is_some_and(|word| word == "call") {
         return security::call(std::env::args().skip(2));
     }
+    if std::env::args().nth(1).is_some_and(|word| word == "delegate") {
+        return harness::delegate(std::env::args().nth(2).expect("a cgroup").as_ref());
+    }
     let arguments = Arguments::from_args();
     if !arguments.list && !nix::unistd::geteuid().is_root() {
         eprintln!("the container suite makes cgroups and namespaces: run it as root");
@@ -41,6 +45,7 @@ fn main() {
         ("networks", networks::tests()),
         ("signals", signals::tests()),
         ("streams", streams::tests()),
+        ("hostile", hostile::tests()),
         ("recovery", recovery::tests()),
         ("rootfs", rootfs::tests()),
     ];

@@ -14,6 +14,7 @@ pub(crate) fn tests() -> crate::Tests {
         ("without_its_shim_a_container_is_dead_and_nobody_knows_how", shim_killed),
         ("after_a_reboot_there_is_no_container", rebooted),
         ("what_an_interrupted_launch_left_is_listed_and_destroyed", half_made),
+        ("notes_that_a_disk_has_changed_cost_the_status_and_no_more", broken_notes),
         ("a_status_can_be_asked_for_again_and_again", again_and_again),
     ]
 }
@@ -83,4 +84,21 @@ fn again_and_again(agent: &mut Agent) {
     let second = agent.wait(&spec);
     agent.restart(|_| {});
     assert_eq!((first, second), (second, agent.wait(&spec)));
+}
+
+fn broken_notes(agent: &mut Agent) {
+    let spec = agent.shell("exit 6");
+    agent.launch(&spec);
+    agent.wait(&spec);
+    let note = |name: &str| agent.state_dir().join("web").join(name);
+    let [exited, running, plan] = ["exited.json", "running.json", "plan.json"].map(note);
+    fs::write(&exited, "{\"status\":").expect("a note");
+    agent.restart(|_| {});
+    assert_eq!((agent.wait(&spec).status, exited.with_extension("json.corrupt").exists()), (None, true));
+    fs::write(&running, [0xff, 0xfe]).expect("a note");
+    fs::write(&plan, "[]").expect("a note");
+    agent.restart(|_| {});
+    assert_eq!((agent.state(&spec), agent.list()), (ContainerState::Absent, vec!["web".to_owned()]));
+    agent.destroy(&spec);
+    assert_eq!(agent.left_behind(), Vec::<String>::new());
 }
