@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod groups;
 mod harness;
 mod http;
 mod images;
@@ -38,6 +39,7 @@ fn main() {
     }
     let suites = [
         ("life", life::tests()),
+        ("groups", groups::tests()),
         ("http", http::tests()),
         ("images", images::tests()),
         ("network", network::tests()),
