@@ -146,7 +146,7 @@ pub enum Operation {
         /// What.
         tasks: Vec<TaskInfo>,
     },
-    /// Run tasks that share a fate. Not supported yet.
+    /// Run the tasks of one task group, which all name it: as `Launch`, which may also have tasks of groups, but only that.
     LaunchGroup(Vec<TaskInfo>),
     /// Reserve resources for the role of the offers.
     Reserve {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::MasterMessage;
+use divvy_proto::container::GroupMember;
 use divvy_proto::ids::{AgentId, FrameworkId};
 use divvy_proto::scheduler::Event;
 use divvy_proto::task::{AgentTask, Reason, Source, TaskInfo, TaskState, TaskStatus};
@@ -72,6 +73,11 @@ impl Task {
     /// Whether it may have something on its agent.
     pub(super) fn still_runs(&self) -> bool {
         self.is_live() && !self.over
+    }
+
+    /// Its place in its task group, if it is of one.
+    pub(super) fn group(&self) -> Option<&GroupMember> {
+        self.info.container.as_deref()?.group.as_ref()
     }
 }
 

@@ -108,7 +108,7 @@ fn over_limit(wire: pb::OverLimit) -> Result<Refusal, Invalid> {
     Ok(Refusal::OverLimit { role: field::parsed("role", &wire.role)?, shortage })
 }
 
-/// The parts of the interface that are still to come (`LaunchGroup`, `Message`), and those that masters of earlier versions do
+/// The parts of the interface that are still to come (`Message`), and those that masters of earlier versions do
 /// not support. A newer master may name one that is not here; it is then not named.
 fn to_come(what: &str) -> &'static str {
     const TO_COME: [&str; 9] = [

@@ -9,6 +9,7 @@
 //! Acknowledge are free, as is the repetition of a call.
 
 pub(super) mod accept;
+mod check_groups;
 mod check_task;
 mod demand;
 mod kill;

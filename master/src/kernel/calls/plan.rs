@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::Invalid;
-use divvy_proto::ids::{AgentId, FrameworkId, OfferId, OperationId, Principal, TaskId, VolumeId};
+use divvy_proto::ids::{
+    AgentId, FrameworkId, OfferId, OperationId, Principal, TaskGroupId, TaskId, VolumeId,
+};
 use divvy_proto::quantity::Bytes;
 use divvy_proto::reservation::{Reservation, Volume};
 use divvy_proto::resources::{Resources, Shortage};
@@ -13,10 +15,12 @@ use divvy_proto::scheduler::{Operation, Refusal};
 use divvy_proto::task::TaskInfo;
 use divvy_proto::time::Timestamp;
 
+use super::check_groups::{check_groups, check_is_group, group_of};
 use super::check_task::check_task;
-use crate::kernel::Kernel;
 use crate::kernel::allocator::{Charge, ClientIx, Size};
 use crate::kernel::holdings::{Change, Holdings, check_role, reservation, shortage};
+use crate::kernel::tasks::Task;
+use crate::kernel::{Kernel, TaskKey};
 
 /// What a valid Accept does.
 #[derive(Debug, Clone)]
@@ -42,8 +46,8 @@ pub(in crate::kernel) struct Desk {
     pub(in crate::kernel) launches: Vec<(TaskInfo, Charge)>,
     /// What is reserved, and which volumes there are, if this changes.
     pub(in crate::kernel) holdings: Option<Holdings>,
-    /// Volumes that tasks use, with those that this call launches.
-    used: BTreeSet<VolumeId>,
+    /// Volumes that the tasks use which this call launches, and of which group those are.
+    used: BTreeMap<VolumeId, Option<TaskGroupId>>,
 }
 
 impl Plan {
@@ -107,7 +111,11 @@ impl Kernel {
                     }
                     self.plan_launch(&mut plan, id, agent_id, at, "launch_on", tasks)?;
                 }
-                Operation::LaunchGroup(_) => return Err(Refusal::NotSupported("LaunchGroup")),
+                Operation::LaunchGroup(tasks) => {
+                    let agent = plan.only()?.0.clone();
+                    check_is_group(tasks).map_err(|invalid| invalid.within(field(at, "launch_group")))?;
+                    self.plan_launch(&mut plan, id, &agent, at, "launch_group", tasks)?;
+                }
                 change => self.plan_change(&mut plan, at, change)?,
             }
         }
@@ -149,7 +157,7 @@ impl Kernel {
                 left: Charge::new(),
                 launches: Vec::new(),
                 holdings: None,
-                used: BTreeSet::new(),
+                used: BTreeMap::new(),
             });
             desk.offers.push(*offer_id);
             desk.left = desk.left.checked_add(charge).ok_or(Refusal::OfferGone(*offer_id))?;
@@ -168,6 +176,10 @@ impl Kernel {
     ) -> Result<(), Refusal> {
         let Plan { agents, tasks: planned, fresh, role, .. } = plan;
         let Some(desk) = agents.get_mut(agent) else { return Ok(()) };
+        if let Some(framework) = self.frameworks.get(id) {
+            let checked = check_groups(framework, agent, tasks);
+            checked.map_err(|invalid| invalid.within(field(at, name)))?;
+        }
         for (nth, task) in tasks.iter().enumerate() {
             let field = format!("accept.operations[{at}].{name}[{nth}]");
             check_task(task).map_err(|invalid| invalid.within(field))?;
@@ -176,8 +188,9 @@ impl Kernel {
             }
             for mount in &task.volumes {
                 self.volume_for(desk, agent, role, &mount.id)?;
-                self.check_unused(desk, agent, &mount.id)?;
-                desk.used.insert(mount.id.clone());
+                let group = group_of(task).map(|group| (id, &group.id));
+                self.check_unused(desk, agent, &mount.id, group)?;
+                desk.used.insert(mount.id.clone(), group.map(|(_, group)| group.clone()));
             }
             let Some(charge) = desk.left.take(&task.resources) else {
                 let lacking = desk.left.total().shortage(&task.resources);
@@ -224,7 +237,7 @@ impl Kernel {
             }
             Operation::Destroy { volume_id, .. } => {
                 let volume = self.volume_for(desk, &agent, &role, volume_id)?;
-                self.check_unused(desk, &agent, volume_id)?;
+                self.check_unused(desk, &agent, volume_id, None)?;
                 Change::destroy(volume)
             }
             Operation::Grow { volume_id, by, .. } => {
@@ -235,7 +248,7 @@ impl Kernel {
             Operation::Shrink { volume_id, by, .. } => {
                 check_size(at, *by)?;
                 let volume = self.volume_for(desk, &agent, &role, volume_id)?;
-                self.check_unused(desk, &agent, volume_id)?;
+                self.check_unused(desk, &agent, volume_id, None)?;
                 Change::resize(volume, resized(at, volume.size, -by.bytes())?)
             }
             Operation::Launch(_) | Operation::LaunchOn { .. } | Operation::LaunchGroup(_) => return Ok(()),
@@ -286,10 +299,26 @@ impl Kernel {
         volume.ok_or_else(|| Refusal::UnknownVolume(id.clone()))
     }
 
-    fn check_unused(&self, desk: &Desk, agent: &AgentId, id: &VolumeId) -> Result<(), Refusal> {
-        match desk.used.contains(id) || !self.users_of(agent, id).is_empty() {
-            true => Err(Refusal::VolumeInUse(id.clone())),
-            false => Ok(()),
+    /// Whether nobody uses a volume but, if at all, tasks of this group of a framework.
+    fn check_unused(
+        &self,
+        desk: &Desk,
+        agent: &AgentId,
+        id: &VolumeId,
+        group: Option<(&FrameworkId, &TaskGroupId)>,
+    ) -> Result<(), Refusal> {
+        let planned = desk
+            .used
+            .get(id)
+            .is_none_or(|user| user.is_some() && user.as_ref() == group.map(|(_, group)| group));
+        let is_friend = |key: &TaskKey| {
+            let user = self.task_ref(key).and_then(Task::group);
+            group
+                .is_some_and(|(framework, id)| key.0 == *framework && user.is_some_and(|user| user.id == *id))
+        };
+        match planned && self.users_of(agent, id).iter().all(is_friend) {
+            true => Ok(()),
+            false => Err(Refusal::VolumeInUse(id.clone())),
         }
     }
 

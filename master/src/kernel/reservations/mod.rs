@@ -11,7 +11,7 @@
 mod asked;
 mod shown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use divvy_proto::agent::MasterMessage;
 use divvy_proto::ids::{AgentId, VolumeId};
@@ -240,6 +240,13 @@ impl Kernel {
         users
     }
 
+    /// A volume is one task's, or that of the tasks of one group.
+    fn may_share(&self, users: &[&TaskKey]) -> bool {
+        let groups = users.iter().map(|key| Some((&key.0, &self.task_ref(key)?.group()?.id)));
+        let groups: BTreeSet<_> = groups.collect();
+        users.len() < 2 || groups.len() == 1 && !groups.contains(&None)
+    }
+
     /// The tasks that use a volume.
     pub(super) fn users_of(&self, id: &AgentId, volume: &VolumeId) -> Vec<TaskKey> {
         let users = self.agents.get(id).map(|agent| self.users_by_volume(agent)).unwrap_or_default();
@@ -262,7 +269,8 @@ impl Kernel {
             if let Some(token) = agent.owned.limbo.keys().find(|token| !self.awaited.contains_key(token)) {
                 return Err(format!("{id}: what {token:?} gives is kept for ever"));
             }
-            if let Some((volume, _)) = self.users_by_volume(agent).iter().find(|(_, users)| users.len() > 1) {
+            let users = self.users_by_volume(agent);
+            if let Some((volume, _)) = users.iter().find(|(_, users)| !self.may_share(users)) {
                 return Err(format!("{id}: several tasks use volume {volume}"));
             }
         }

@@ -184,7 +184,7 @@ fn a_call_with_one_bad_task_launches_nothing_and_says_so_of_each() {
     );
     assert_eq!(
         refused(|ops| ops.push(Operation::LaunchGroup(vec![]))),
-        both("LaunchGroup is not supported yet"),
+        both("accept.operations[1].launch_group: \"0 tasks\" is not valid: expected the tasks of one group"),
     );
     assert_eq!(
         refused(|ops| second(ops).id = "t1".parse().unwrap()),

@@ -8,6 +8,7 @@ mod explain;
 mod fairness;
 mod frameworks;
 mod gangs;
+mod groups;
 mod histories;
 mod inverse;
 mod launches;
