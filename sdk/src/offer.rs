@@ -8,6 +8,7 @@
 //! ```
 
 use divvy_proto::attributes::Attributes;
+use divvy_proto::container::ContainerInfo;
 use divvy_proto::demand::OfferedDemand;
 use divvy_proto::ids::{AgentId, Hostname, OfferId, Principal, TaskId, VolumeId};
 use divvy_proto::predicate::AgentFacts;
@@ -20,6 +21,7 @@ use divvy_proto::task::{HealthCheck, Probe, TaskInfo, TaskPort};
 use divvy_proto::time::Timestamp;
 
 use crate::accept::{Accept, Part};
+use crate::group::TaskGroup;
 use crate::task_spec::{HealthSpec, PortRequest, ProbeSpec, TaskSpec};
 
 /// Resources of one agent that may be used now. Not `Clone`: what is taken from it is gone, and what is left when it is dropped
@@ -32,7 +34,7 @@ pub struct Offer {
     pub(crate) principal: Option<Principal>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) rest: Resources,
-    taken: Vec<TaskInfo>,
+    pub(crate) taken: Vec<TaskInfo>,
 }
 
 impl Offer {
@@ -153,17 +155,25 @@ impl Offer {
         room
     }
 
-    /// Takes a task's resources, ports assigned, under an id of the framework's own.
+    /// Takes a task's resources, ports assigned, under an id of the framework's own; with it go those of its companions.
     ///
     /// # Errors
     /// What remains is too little, and of what; nothing was taken.
     pub fn take(&mut self, id: TaskId, spec: &TaskSpec) -> Result<&TaskInfo, Shortage> {
+        let at = self.taken.len();
+        match spec.companions.is_empty() {
+            true => self.take_one(id, spec)?,
+            false => self.take_group(&TaskGroup::of(id, spec)?)?,
+        }
+        self.taken.get(at).ok_or_else(|| shortage("tasks", "1", "0"))
+    }
+
+    pub(crate) fn take_one(&mut self, id: TaskId, spec: &TaskSpec) -> Result<(), Shortage> {
         let (resources, ports) = self.assign(spec)?;
         let rest = self.rest.checked_sub(&resources);
         self.rest = rest.ok_or_else(|| shortage("resources", &resources, &self.rest))?;
         self.taken.push(task_info(id, spec, resources, ports));
-        let last = self.taken.len() - 1;
-        self.taken.get(last).ok_or_else(|| shortage("tasks", "1", "0"))
+        Ok(())
     }
 
     /// Launches one task under an id that is made from the offer's, and declines the rest. If it does not fit, all is declined.
@@ -201,14 +211,17 @@ impl Offer {
         {
             return Err(shortage("constraint", clause, self.hostname()));
         }
-        let free = |id: &VolumeId| {
-            self.volumes().iter().any(|volume| volume.id == *id)
-                && !self.mounted().any(|mounted| mounted == id)
-        };
+        let group =
+            |container: &Option<Box<ContainerInfo>>| Some(container.as_ref()?.group.as_ref()?.id.clone());
+        let own = group(&spec.container);
+        let others = self.taken.iter().filter(|task| own.is_none() || group(&task.container) != own);
+        let mounted: Vec<_> = others.flat_map(|task| &task.volumes).map(|mount| &mount.id).collect();
+        let free =
+            |id: &VolumeId| self.volumes().iter().any(|volume| volume.id == *id) && !mounted.contains(&id);
         if let Some(role) = spec.role.as_ref().filter(|role| *role != self.role()) {
             return Err(shortage("role", role, self.role()));
         }
-        if let Some(missing) = spec.volumes.iter().find(|mount| !free(&mount.id)) {
+        if let Some(missing) = spec.whole().volumes.iter().find(|mount| !free(&mount.id)) {
             return Err(shortage("volume", &missing.id, self.show_volumes()));
         }
         assign(&self.rest, spec)
@@ -217,6 +230,7 @@ impl Offer {
 
 /// What the task would be charged with here, with its ports in the order of the spec.
 pub(crate) fn assign(rest: &Resources, spec: &TaskSpec) -> Result<(Resources, Vec<TaskPort>), Shortage> {
+    let spec = &*spec.whole();
     let scalars = Resources::new().with_cpus(spec.cpus).with_mem(spec.mem).with_disk(spec.disk);
     if let Some(shortage) = rest.shortage(&scalars) {
         return Err(shortage);

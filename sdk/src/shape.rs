@@ -14,6 +14,7 @@ pub(crate) fn of(spec: &TaskSpec, name: String, count: u32) -> DemandShape {
 
 /// As [`of`], where further clauses hold, too.
 pub(crate) fn with(spec: &TaskSpec, name: String, count: u32, further: Vec<Predicate>) -> DemandShape {
+    let spec = &*spec.whole();
     let fixed = spec.ports.iter().filter_map(|port| port.number).map(|number| (number.into(), number.into()));
     let any = spec.ports.iter().filter(|port| port.number.is_none()).count();
     let resources = Resources::new().with_cpus(spec.cpus).with_mem(spec.mem).with_disk(spec.disk);

@@ -1,5 +1,6 @@
 //! A task as a framework describes it before it knows where it will run.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use divvy_proto::ids::VolumeId;
 use divvy_proto::predicate::Predicate;
 use divvy_proto::quantity::{Bytes, Cpus};
 use divvy_proto::reservation::VolumeMount;
+use divvy_proto::resources::Resources;
 use divvy_proto::role::RolePath;
 use divvy_proto::task::{Artifact, Command};
 use serde::{Deserialize, Serialize};
@@ -159,9 +161,32 @@ pub struct TaskSpec {
     /// How its container differs from the default, if it does.
     #[serde(default)]
     pub container: Option<Box<ContainerInfo>>,
+    /// Tasks that run beside it, by name: on its agent and its network, from its start to its end. The id of each is the task's,
+    /// a dot, and the name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<String, TaskSpec>,
 }
 
 impl TaskSpec {
+    /// The task with its companions as one: what all of them need together.
+    pub(crate) fn whole(&self) -> Cow<'_, Self> {
+        if self.companions.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut whole = Self { companions: BTreeMap::new(), ..self.clone() };
+        let sum = |spec: &Self| Resources::new().with_cpus(spec.cpus).with_mem(spec.mem).with_disk(spec.disk);
+        let all = self.companions.values().try_fold(sum(self), |all, spec| all.checked_add(&sum(spec)));
+        // A sum beyond all numbers is more than any agent has: then the largest of its parts is as good.
+        if let Some(all) = all {
+            (whole.cpus, whole.mem, whole.disk) = (all.cpus(), all.mem(), all.disk());
+        }
+        for companion in self.companions.values() {
+            whole.ports.extend(companion.ports.iter().cloned());
+            whole.volumes.extend(companion.volumes.iter().cloned());
+        }
+        Cow::Owned(whole)
+    }
+
     /// A line for `/bin/sh -c`, with 0.1 cpus and 32 MiB.
     pub fn shell(line: impl Into<String>) -> Self {
         Self::command(Command::Shell(line.into()))
@@ -200,6 +225,7 @@ impl TaskSpec {
             volumes: Vec::new(),
             constraint: None,
             container: None,
+            companions: BTreeMap::new(),
         }
     }
 

@@ -14,6 +14,8 @@ use divvy_proto::task::{TaskInfo, TaskState, TaskStatus};
 use divvy_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::group::COMPANION;
+
 /// A task as its framework knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -50,6 +52,12 @@ impl Task {
     #[must_use]
     pub fn is_live(&self) -> bool {
         !self.status.state.is_terminal()
+    }
+
+    /// Whether it runs beside another task and starts and ends with that: then there is nothing to decide about it.
+    #[must_use]
+    pub fn is_companion(&self) -> bool {
+        self.info.labels.contains_key(COMPANION)
     }
 
     /// RUNNING, and healthy where it has health checks.

@@ -125,6 +125,10 @@ pub struct TaskTable {
     /// What asks it to end, `"SIGQUIT"`: the image's, or SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<StopSignal>,
+    /// Tables like this one, by name: tasks that run beside each of its tasks, on the same agent and network, and start and end
+    /// with it: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<String, TaskTable>,
 }
 
 /// A persistent volume of the role. A task runs where its volumes are.
@@ -302,9 +306,40 @@ impl TaskTable {
         spec.priority = self.priority.unwrap_or_default();
         spec.volumes = each("volumes", self.volumes, volume)?;
         spec.container = container.map(Box::new);
+        spec.companions = companions(self.companions, &spec)?;
         check_ports(&spec)?;
         Ok(spec)
     }
+}
+
+/// What runs beside a task is placed and ends with it, and is on its network.
+fn companions(
+    tables: BTreeMap<String, TaskTable>,
+    main: &TaskSpec,
+) -> Result<BTreeMap<String, TaskSpec>, Invalid> {
+    let network = |spec: &TaskSpec| spec.container.as_ref().map(|c| c.network.clone()).unwrap_or_default();
+    let convert = |(name, mut table): (String, TaskTable)| {
+        let within = |invalid: Invalid| invalid.within(format!("companions.{name}"));
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(Invalid::new("companions", &name, "a name of letters, digits and hyphens"));
+        }
+        let placed = !table.constraints.is_empty() || table.constraint.is_some();
+        if placed || !table.companions.is_empty() {
+            let expected = "no constraints and no companions: it is where its task is";
+            return Err(within(Invalid::new("", &name, expected)));
+        }
+        table.network.get_or_insert_with(|| network(main));
+        let spec = table.into_spec(&name).map_err(within)?;
+        match network(&spec) == network(main) {
+            true => Ok((name, spec)),
+            false => Err(within(Invalid::new(
+                "network",
+                network(&spec),
+                format!("that of its task, {}", network(main)),
+            ))),
+        }
+    };
+    tables.into_iter().map(convert).collect()
 }
 
 /// A port can be another one inside only where the container has a network of its own.

@@ -276,6 +276,12 @@ impl Planner {
     fn own_tasks<'a>(&mut self, view: &'a View, actions: &mut Actions) -> Vec<(TryId, &'a Task)> {
         let mut own = Vec::new();
         for task in view.tasks() {
+            if task.is_companion() {
+                if !task.is_live() {
+                    actions.forget(task.id().clone());
+                }
+                continue;
+            }
             let id = TryId::parse(task.id());
             if let Some(id) = id
                 && let Some(job) = self.owner(&id)

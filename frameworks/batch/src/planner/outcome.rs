@@ -96,7 +96,7 @@ pub(super) fn judge(task: &Task, now: Circumstances) -> Outcome {
 
 /// Reasons for which even a kill counts against the task.
 const fn is_own_fault(reason: Reason) -> bool {
-    matches!(reason, Reason::Unhealthy | Reason::OutOfMemory | Reason::DiskLimit)
+    matches!(reason, Reason::Unhealthy | Reason::OutOfMemory | Reason::DiskLimit | Reason::GroupEnded)
 }
 
 /// Reasons of the kernel for ending a task that are nobody's fault.
@@ -117,7 +117,6 @@ const fn is_cluster_fault(reason: Reason) -> bool {
             | Reason::KillRequested
             | Reason::KilledDuringLaunch
             | Reason::GangBroken
-            | Reason::GroupEnded
     )
 }
 

@@ -107,6 +107,8 @@ impl Scheduler for Planner {
         let tasks = by_app(view);
         self.accounted.retain(|id| view.task(id).is_some());
         self.end_orphans(&tasks, &mut actions);
+        let ended = view.tasks().filter(|task| task.is_companion() && !task.is_live());
+        ended.for_each(|task| actions.forget(task.id().clone()));
         let ids: Vec<AppId> = self.apps.keys().cloned().collect();
         let mut wants = Vec::new();
         for id in &ids {
@@ -228,7 +230,8 @@ fn account(app: &mut App, memory: &mut Memory, task: &Task, now: Timestamp) -> b
     true
 }
 
-/// Whether a task that ended would likely do so again. One that ended well counts too: a service is not meant to end.
+/// Whether a task that ended would likely do so again. One that ended well counts too: a service is not meant to end. So does one
+/// that ended with its companion.
 fn is_own_fault(task: &Task) -> bool {
     use Reason::{
         AgentDrained, AgentGone, AgentRestarted, FrameworkRemoved, GangBroken, KillRequested, Preempted,
@@ -247,7 +250,8 @@ fn is_own_fault(task: &Task) -> bool {
             | StatusLost
     );
     let state = task.state();
-    matches!(state, TaskState::Failed | TaskState::Finished | TaskState::Error) && !others
+    let by_companion = task.status.reason == Reason::GroupEnded;
+    by_companion || matches!(state, TaskState::Failed | TaskState::Finished | TaskState::Error) && !others
 }
 
 fn watch_health(memory: &mut Memory, tasks: &[&Task], now: Timestamp) {
