@@ -118,7 +118,7 @@ fn is_older(path: &Path, age: Duration) -> bool {
 }
 
 fn remove(path: &Path) -> bool {
-    match fs::remove_dir_all(path) {
+    match crate::disk::remove_all(path) {
         Ok(()) => info!("removed the old sandbox {}", path.display()),
         Err(ref error) => warn!("cannot remove the old sandbox {}: {error}", path.display()),
     }

@@ -91,7 +91,7 @@ impl Volumes {
             Err(error) => return warn!("cannot look for removed volumes: {error}"),
         };
         for path in entries.flatten().map(|entry| entry.path()) {
-            match fs::remove_dir_all(&path) {
+            match crate::disk::remove_all(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     warn!("cannot remove the contents of a removed volume, {}: {error}", path.display());
                 }

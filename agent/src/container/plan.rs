@@ -163,7 +163,7 @@ impl Record {
 
     /// Removes the directory with all that is in it.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.0) {
+        match crate::disk::remove_all(&self.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         }

@@ -1,8 +1,9 @@
-//! Limits on what tasks write: where the file system does not hold them itself, what they use is measured now and then, and one
-//! that has too much is reported.
+//! Limits on what tasks write: what they use is measured now and then, and one that has too much is reported. And the removal of
+//! what they have written.
 //!
 //! Not here: what becomes of such a task; the supervisor says that.
 
+mod remove;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,12 @@ use tracing::warn;
 
 use crate::container::{ContainerId, Runtime};
 use crate::supervisor::Input;
-pub(crate) use usage::used;
+pub(crate) use remove::remove_all;
+use usage::used;
+
+/// Paths below a directory are kept at about this length: each look at one costs as much as it has parts, and the kernel takes no more
+/// than 4096 bytes. Deeper down it goes on from a descriptor.
+const LONG: usize = 512;
 
 /// What a container may write, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +96,9 @@ async fn watch(
                     match look {
                         Look::Unlimited => {}
                         Look::Within(container, at) => drop(due.insert(container, at)),
-                        Look::Beyond(input) => drop(inputs.send(input).await),
+                        Look::Beyond(container, limit, used) => {
+                            drop(inputs.send(Input::DiskLimit { container, limit, used }).await);
+                        }
                     }
                 }
             }
@@ -110,7 +118,8 @@ enum Look {
     Unlimited,
     /// To be looked at again then.
     Within(ContainerId, Instant),
-    Beyond(Input),
+    /// The limit, and what it has.
+    Beyond(ContainerId, Bytes, Bytes),
 }
 
 fn look(runtime: &Runtime, container: ContainerId) -> Look {
@@ -124,9 +133,7 @@ fn look(runtime: &Runtime, container: ContainerId) -> Look {
         }
     };
     match disk.used() {
-        Ok(used) if used > disk.limit => {
-            return Look::Beyond(Input::DiskLimit { container, limit: disk.limit, used });
-        }
+        Ok(used) if used > disk.limit => return Look::Beyond(container, disk.limit, used),
         Ok(_) => {}
         Err(error) => warn!(%container, "cannot measure what it has written: {error}"),
     }

@@ -13,15 +13,14 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstatat};
 
-/// Paths below a directory are kept shorter than what the kernel takes; deeper down it goes on from a descriptor.
-const LONG: usize = 2048;
+use super::LONG;
 
 /// A block of `st_blocks`, whatever the file system's own are.
 const BLOCK: u64 = 512;
 
 /// What directories take with all that is in them, in whole blocks. Links are not followed, and a file with several names counts
 /// once. One of them that is not there takes nothing.
-pub(crate) fn used(directories: &[PathBuf]) -> io::Result<Bytes> {
+pub(super) fn used(directories: &[PathBuf]) -> io::Result<Bytes> {
     let mut count = Count::default();
     for directory in directories {
         match File::open(directory) {

@@ -71,7 +71,7 @@ impl Overlay {
         let failed = step(format!("mount the image's {} layers", self.layers.len()));
         match errno {
             Errno::ENODEV => failed("this kernel has no overlay file system; load the module overlay"),
-            Errno::EINVAL => failed(&*format!(
+            Errno::EINVAL => failed(&format!(
                 "the file system of {} cannot be written to through an overlay; give the agent a --work-dir on ext4, xfs or tmpfs",
                 self.upper.display()
             )),
