@@ -22,8 +22,8 @@ mod policy;
 mod streams;
 
 pub(crate) use agents::{Drain, MaintenanceAction, Marks, Reserve, VolumeAction};
-pub(crate) use images::{ImageAction, Images};
 pub(crate) use explain::{About, Decisions, Events, Explain};
+pub(crate) use images::{ImageAction, Images};
 pub(crate) use policy::{QuotaAction, SetQuota, WeightAction};
 pub(crate) use streams::{Exec, FilesAction, Logs, Stats};
 

@@ -102,7 +102,8 @@ pub(super) async fn images(
     request: Request,
 ) -> Result<Response, Failure> {
     let named = |name: &str| ids.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-    let id = AgentId::new(named("id").unwrap_or_default()).map_err(|error| Failure::bad(error.to_string()))?;
+    let id =
+        AgentId::new(named("id").unwrap_or_default()).map_err(|error| Failure::bad(error.to_string()))?;
     let wanted = id.clone();
     let agent = api.kernel.query(move |kernel, _| kernel.agent(&wanted)).await?;
     let agent = agent.ok_or_else(|| Failure::not_found(format_args!("agent {id}")))?;
