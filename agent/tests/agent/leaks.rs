@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::World;
 
-/// Processes, mounts, cgroups and files. Equal before and after, or something has been left.
+/// Processes, mounts, cgroups, interfaces, and files, among them leases of addresses. Equal before and after, or something has been left.
 pub(crate) fn census(world: &World) -> Vec<String> {
     let mark = world.beside().to_str().unwrap();
     let mut seen: Vec<String> = processes().filter_map(|pid| belongs(&pid, mark)).collect();
@@ -16,8 +16,15 @@ pub(crate) fn census(world: &World) -> Vec<String> {
     seen.extend(
         groups.iter().map(|path| path.display().to_string()).filter(|path| path.contains(&world.name)),
     );
+    // Where the bridge's addresses were given out last is kept, for the next to be others.
+    let counted = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name != "sandboxes" && !name.starts_with("last_reserved")
+    };
     let mut files = Vec::new();
-    below(&world.work_dir(), &|path| !path.ends_with("sandboxes"), &mut files);
+    below(world.beside(), &counted, &mut files);
+    let bridge = crate::network::config(&world.work_dir()).bridge;
+    below(&Path::new("/sys/class/net").join(bridge).join("brif"), &|_| true, &mut files);
     seen.extend(files.iter().map(|path| path.display().to_string()));
     seen.sort();
     seen

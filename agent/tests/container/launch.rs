@@ -128,7 +128,7 @@ fn exec(agent: &mut Agent) {
 fn exec_timeout(agent: &mut Agent) {
     let spec = agent.spec("web", &["sleep", "1000"]);
     let pid = agent.launch(&spec);
-    let result = agent.exec(&spec, "sleep 2000 & touch ready; sleep 2000", Duration::from_secs(1));
+    let result = agent.exec(&spec, "sleep 2000 & touch ready; sleep 2000", Duration::from_secs(3));
     assert!(matches!(result, Err(RuntimeError::ExecTimeout(_))), "{result:?}");
     eventually("the command and its children are dead", || agent.count("sleep 2000") == 0);
     assert_eq!((spec.sandbox.join("ready").exists(), alive(pid)), (true, true));
