@@ -26,4 +26,5 @@ mod operating;
 mod promises;
 mod restarts;
 mod rolling;
+mod streams;
 mod tour;

@@ -136,6 +136,11 @@ impl Cluster {
         self.parts.get_mut(&part).is_some_and(Process::is_running)
     }
 
+    /// The process of a part.
+    pub fn pid(&self, part: Part) -> u32 {
+        self.parts.get(&part).expect("a part that was started").pid()
+    }
+
     /// Starts another program that finds the master by its environment.
     pub fn start_scheduler(&self, program: &Path) -> Process {
         Process::start_program(program, &[], &[("DIVVY_MASTER", &self.master())], &self.path("scheduler.log"))

@@ -66,6 +66,10 @@ impl Process {
         String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child's state").is_none()
     }
