@@ -8,7 +8,7 @@ NODE_PACKAGES := nodejs npm
 # The machine in which the containers' tests see the other version of cgroups.
 VM_PACKAGES   := qemu-system-x86 linux-image-cloud-amd64 e2fsprogs binutils
 # What the tests and benches need beside that: real peers and a real browser.
-TEST_PACKAGES := nginx-light chromium runc crun busybox-static containernetworking-plugins iptables docker-registry skopeo umoci
+TEST_PACKAGES := nginx-light chromium runc crun busybox-static containernetworking-plugins iptables docker-registry skopeo umoci openssl
 
 help: ## Show this.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12

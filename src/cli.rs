@@ -65,6 +65,7 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, for the life of the process")]
 pub(crate) enum Command {
     /// Run a whole cluster in this process, for trying things out.
     #[command(after_help = "Example:\n  divvy dev --agents 5\n  curl http://127.0.0.1:5050/api/v1/status")]

@@ -220,7 +220,7 @@ impl Session {
     }
 
     fn has_ended(&self) -> io::Result<bool> {
-        Ok(ended_within(&self.child.pidfd, Duration::ZERO)?)
+        ended_within(&self.child.pidfd, Duration::ZERO)
     }
 
     /// Until something can be done.
@@ -328,8 +328,11 @@ impl Session {
     /// behind may hold its streams open.
     fn collect(&mut self) {
         let ended = self.end.is_some();
-        let streams: [(&mut Option<File>, fn(Vec<u8>) -> FromCommand); 2] =
-            [(&mut self.outer.stdout, FromCommand::Stdout), (&mut self.outer.stderr, FromCommand::Stderr)];
+        type Word = fn(Vec<u8>) -> FromCommand;
+        let streams = [
+            (&mut self.outer.stdout, FromCommand::Stdout as Word),
+            (&mut self.outer.stderr, FromCommand::Stderr as Word),
+        ];
         for (stream, word) in streams {
             let Some(output) = stream else { continue };
             if self.pending.len() >= CHUNK {

@@ -49,7 +49,9 @@ impl Logs {
     /// Moves what there is; true if there may be more.
     pub(super) fn pump(&mut self) -> bool {
         let Self { directory, streams } = self;
-        streams.iter_mut().fold(false, |more, stream| stream.pump(directory) || more)
+        // All of them, not only up to the first that has more.
+        let more: Vec<bool> = streams.iter_mut().map(|stream| stream.pump(directory)).collect();
+        more.contains(&true)
     }
 }
 
@@ -120,7 +122,7 @@ impl Stream {
     /// Notes when what came now has come.
     fn mark(&mut self) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(millis(now)).unwrap_or_default();
+        let now = millis(now);
         // Also if the clock was set back.
         if now.abs_diff(self.marked) >= MARK_INTERVAL || self.size == 0 {
             self.marked = now;
@@ -149,7 +151,7 @@ impl Stream {
         let surplus = bases.len().saturating_sub(kept);
         for base in bases.into_iter().take(surplus) {
             let name = log::rotated(self.name, base);
-            let _ = unlinkat(directory, &log::marks(&name), AtFlags::empty());
+            let _ = unlinkat(directory, log::marks(&name), AtFlags::empty());
             let _ = unlinkat(directory, &name, AtFlags::empty());
         }
     }

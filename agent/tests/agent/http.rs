@@ -66,5 +66,5 @@ fn use_and_metrics_are_live(world: &mut World) {
     assert_eq!(world.get("/health"), (200, "ok\n".to_owned()));
     world.kill("t");
     world.end_of("t");
-    assert_eq!(world.get("/api/v1/tasks/f/t/usage").0, 404);
+    assert_eq!(world.get("/api/v1/tasks/f/t/usage").0, 409, "it has ended");
 }

@@ -115,10 +115,24 @@ fn a_network_that_is_not_to_be_had_fails_the_task(world: &mut World) {
     assert!(end.message.contains("network office: there is none of that name"), "{}", end.message);
 }
 
-/// The certificate is of `somebody.else`, by itself, and out of date one day.
+/// A certificate of `somebody.else`, by itself, and its key.
+fn somebody_elses() -> (CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
+    let made = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &str| {
+        let arguments = arguments.split(' ');
+        let done = std::process::Command::new("openssl").args(arguments).current_dir(made.path()).output();
+        assert!(done.as_ref().is_ok_and(|done| done.status.success()), "{done:?}");
+    };
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -subj /CN=somebody.else -keyout key.pem -outform DER -out cert",
+    );
+    openssl("pkcs8 -topk8 -nocrypt -in key.pem -outform DER -out key");
+    let read = |name: &str| fs::read(made.path().join(name)).unwrap();
+    (CertificateDer::from(read("cert")), PrivatePkcs8KeyDer::from(read("key")))
+}
+
 fn an_https_check_asks_for_no_certificate(world: &mut World) {
-    let certificate = CertificateDer::from(include_bytes!("https.cert.der").as_slice());
-    let key = PrivatePkcs8KeyDer::from(include_bytes!("https.key.der").as_slice());
+    let (certificate, key) = somebody_elses();
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let server = server.with_no_client_auth().with_single_cert(vec![certificate], key.into()).unwrap();

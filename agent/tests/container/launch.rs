@@ -105,7 +105,7 @@ fn log_trap(agent: &mut Agent) {
     let spec = agent.shell("exit 0");
     symlink("/etc/passwd", spec.sandbox.join("stdout")).expect("a link");
     let error = refusal(agent, &spec);
-    assert!(error.starts_with("cannot open the log "), "{error}");
+    assert!(error.starts_with("cannot open the logs in the sandbox: "), "{error}");
 }
 
 fn twice(agent: &mut Agent) {

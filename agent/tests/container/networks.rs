@@ -72,8 +72,8 @@ fn connected(spec: ContainerSpec, network: &str) -> ContainerSpec {
 }
 
 fn without_a_network_there_is_only_loopback(agent: &mut Agent) {
-    let line = "ls /sys/class/net; cat /sys/class/net/lo/carrier; timeout 20 busybox nc -l -p 7 </dev/null & \
-                for i in $(seq 100); do echo hello | busybox nc 127.0.0.1 7 2>/dev/null && break; sleep 0.1; done; wait";
+    let line = "ls /sys/class/net; cat /sys/class/net/lo/carrier; timeout 20 busybox nc -l -p 7 -e echo hello & \
+                for i in $(seq 100); do busybox nc 127.0.0.1 7 </dev/null 2>/dev/null && break; sleep 0.1; done; wait";
     let outcome = agent.run(&connected(agent.shell(line), "none"));
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("lo\n1\nhello\n", ""));
 }

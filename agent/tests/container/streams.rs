@@ -48,7 +48,7 @@ impl Line {
         let mut buffer = vec![0; 4096];
         let count = self.attached.output.read(&mut buffer).await.expect("a line");
         assert!(count > 0, "it broke off after {:?}", self.stdout);
-        self.frames.push(&buffer[..count]);
+        self.frames.push(buffer.get(..count).unwrap_or_default());
         while let Some(frame) = self.frames.take().expect("a frame") {
             match FromCommand::decode(&frame).expect("a word") {
                 FromCommand::Stdout(bytes) => self.stdout += &String::from_utf8_lossy(&bytes),

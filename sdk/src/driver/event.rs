@@ -244,7 +244,7 @@ impl<S: Scheduler> Driver<S> {
         let (task_id, state) = (status.task_id.clone(), status.state);
         let absent = matches!(state, TaskState::Unknown | TaskState::Unreachable);
         match self.view.tasks.get(&task_id).map(|task| status::judge(task, status)) {
-            Some(Judgement::News(status)) => self.take(status),
+            Some(Judgement::News(status)) => self.take(*status),
             // The end of a task that had counted as ended before, and was killed for running on.
             Some(Judgement::Known) if state.is_terminal() => self.kills.done(&task_id),
             Some(Judgement::Known) => {}

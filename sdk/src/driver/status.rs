@@ -12,7 +12,7 @@ use crate::Task;
 #[derive(Debug, PartialEq)]
 pub(super) enum Judgement {
     /// It is news.
-    News(TaskStatus),
+    News(Box<TaskStatus>),
     /// It is known, or older than what is known.
     Known,
     /// The task runs although it counts as ended, and has perhaps been replaced.
@@ -26,21 +26,21 @@ pub(super) fn judge(task: &Task, status: TaskStatus) -> Judgement {
         // The agent's own words, with the exit status, may follow the master's summary.
         let detail = known.state == status.state && known.update_id.is_none() && status.update_id.is_some();
         return match status.state {
-            _ if detail => Judgement::News(complete(task, status)),
+            _ if detail => Judgement::News(Box::new(complete(task, status))),
             state if state.is_terminal() || is_absent(state) => Judgement::Known,
             _ => Judgement::Undead,
         };
     }
     match status.state {
-        TaskState::Unknown => Judgement::News(lost(task, status)),
-        state if state.is_terminal() => Judgement::News(complete(task, status)),
+        TaskState::Unknown => Judgement::News(Box::new(lost(task, status))),
+        state if state.is_terminal() => Judgement::News(Box::new(complete(task, status))),
         state if state == known.state => match repeats(known, &status) {
             true => Judgement::Known,
-            false => Judgement::News(complete(task, status)),
+            false => Judgement::News(Box::new(complete(task, status))),
         },
-        TaskState::Unreachable => Judgement::News(complete(task, status)),
+        TaskState::Unreachable => Judgement::News(Box::new(complete(task, status))),
         state if known.state == TaskState::Unreachable || state > known.state => {
-            Judgement::News(complete(task, status))
+            Judgement::News(Box::new(complete(task, status)))
         }
         _ => Judgement::Known,
     }
