@@ -1,3 +1,5 @@
+//! Networks without a kernel: configurations, subnets, and what plugins answer.
+
 use std::net::IpAddr;
 
 use divvy_proto::Hostname;

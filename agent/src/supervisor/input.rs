@@ -1,7 +1,7 @@
 //! All that can happen to the supervisor, and what it is told of its machine.
 
+use core::net::IpAddr;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 mod birth;
 mod company;
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::time::Duration;
 
 use divvy_proto::Bytes;
