@@ -325,6 +325,8 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<Option<OwnedFd>> {
         Ok(fd) if fd >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            // It has been reaped, and its number is still somebody's session or process group.
+            error if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
             error => Err(error),
         },
     }
