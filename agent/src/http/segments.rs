@@ -136,11 +136,11 @@ impl Segments {
 
     /// The place of a byte, or of the first after it that is kept. Behind the end it is the end.
     pub(super) fn position(mut self, offset: u64) -> Position {
-        let index = self.0.iter().position(|segment| segment.base + segment.size > offset);
-        let index = index.unwrap_or(usize::MAX);
+        let last = self.0.len() - 1;
+        let index = self.0.iter().position(|segment| segment.base + segment.size > offset).unwrap_or(last);
         let end = self.end();
         // There is always one: see `Log::segments`.
-        let Segment { file, base, current, .. } = self.0.swap_remove(index.min(self.0.len() - 1));
+        let Segment { file, base, current, .. } = self.0.swap_remove(index);
         Position { file, base, current, offset: offset.clamp(base, end.max(base)) }
     }
 

@@ -104,21 +104,21 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_control() || c.is_whitespace())
 }
 
-/// Of a path and what may follow it after a colon.
-fn path_and_tag(text: &str) -> Option<(String, Option<String>)> {
-    let cut = text.rfind('/').and_then(|slash| text.get(slash..)?.find(':').map(|colon| slash + colon));
-    let (path, tag) = match cut {
-        Some(at) => (text.get(..at)?, text.get(at + 1..)),
-        None => (text, None),
-    };
-    let fine = path.starts_with('/') && path.len() > 1 && tag.is_none_or(is_plain) && !path.contains('\0');
-    fine.then(|| (path.to_owned(), tag.map(str::to_owned)))
+/// The tag of a layout follows the last part of its path.
+fn after_the_last_part(text: &str) -> Option<usize> {
+    let slash = text.rfind('/')?;
+    text.get(slash..)?.find(':').map(|colon| slash + colon)
 }
 
 /// `docker save` names images `name:tag`, which may have slashes: the first colon ends the path.
-fn archive_and_tag(text: &str) -> Option<(String, Option<String>)> {
-    let (path, tag) = match text.split_once(':') {
-        Some((path, tag)) => (path, Some(tag)),
+fn after_the_first_colon(text: &str) -> Option<usize> {
+    text.find(':')
+}
+
+/// A path, and what follows the colon at `cut`.
+fn path_and_tag(text: &str, cut: Option<usize>) -> Option<(String, Option<String>)> {
+    let (path, tag) = match cut {
+        Some(at) => (text.get(..at)?, text.get(at + 1..)),
         None => (text, None),
     };
     let fine = path.starts_with('/') && path.len() > 1 && tag.is_none_or(is_plain) && !path.contains('\0');
@@ -155,9 +155,9 @@ impl FromStr for ImageName {
             return Err(invalid());
         }
         let parsed = if let Some(rest) = text.strip_prefix("oci:") {
-            path_and_tag(rest).map(|(path, tag)| Self::OciLayout { path, tag })
+            path_and_tag(rest, after_the_last_part(rest)).map(|(path, tag)| Self::OciLayout { path, tag })
         } else if let Some(rest) = text.strip_prefix("docker-archive:") {
-            archive_and_tag(rest).map(|(path, tag)| Self::DockerArchive { path, tag })
+            path_and_tag(rest, after_the_first_colon(rest)).map(|(path, tag)| Self::DockerArchive { path, tag })
         } else {
             text.strip_prefix("docker://").and_then(registry)
         };
