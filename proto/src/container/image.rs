@@ -157,7 +157,8 @@ impl FromStr for ImageName {
         let parsed = if let Some(rest) = text.strip_prefix("oci:") {
             path_and_tag(rest, after_the_last_part(rest)).map(|(path, tag)| Self::OciLayout { path, tag })
         } else if let Some(rest) = text.strip_prefix("docker-archive:") {
-            path_and_tag(rest, after_the_first_colon(rest)).map(|(path, tag)| Self::DockerArchive { path, tag })
+            path_and_tag(rest, after_the_first_colon(rest))
+                .map(|(path, tag)| Self::DockerArchive { path, tag })
         } else {
             text.strip_prefix("docker://").and_then(registry)
         };

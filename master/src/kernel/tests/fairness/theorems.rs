@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{Scene, Wish};
+use super::{Scene, Wish, fit};
 
 /// The pool: so many thousandths of a cpu, so many MiB.
 const POOL: [u32; 2] = [100_000, 100_000];
@@ -21,12 +21,7 @@ fn scene(tasks: &[[u32; 2]]) -> Scene {
 }
 
 fn divided(tasks: &[[u32; 2]]) -> Vec<u32> {
-    scene(tasks).divided_by_the_kernel()
-}
-
-/// How many tasks fit into a bundle.
-fn fit(bundle: [u32; 2], task: [u32; 2]) -> u32 {
-    (bundle[0] / task[0]).min(bundle[1] / task[1])
+    scene(tasks).divided_over_time().tasks
 }
 
 fn bundle(count: u32, task: [u32; 2]) -> [u32; 2] {
@@ -75,11 +70,7 @@ proptest! {
 
     #[test]
     fn pareto_efficiency_nothing_is_left_that_anybody_could_use(tasks in tasks()) {
-        let mut left = POOL;
-        for (given, task) in divided(&tasks).into_iter().zip(&tasks) {
-            let taken = bundle(given, *task);
-            left = [left[0] - taken[0], left[1] - taken[1]];
-        }
+        let left = scene(&tasks).divided_over_time().left[0];
         prop_assert!(tasks.iter().all(|task| fit(left, *task) == 0), "{left:?} is left: {tasks:?}");
     }
 }
