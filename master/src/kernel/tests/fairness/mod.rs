@@ -1,5 +1,5 @@
 //! Fairness as theorems: what the kernel gives, against an independent solver and against the four properties of DRF (Ghodsi
-//! et al., NSDI 2011, section 3). All of it through offers, as frameworks see it, and within one task, as work is indivisible.
+//! et al., NSDI 2011, section 3). All of it through offers, as frameworks see it, and as near as indivisible work comes to it.
 
 mod theorems;
 mod water;
