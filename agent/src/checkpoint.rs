@@ -1,10 +1,12 @@
-//! Checkpoints on disk: one small file for each record, replaced whole, so that a crash at any instruction leaves either the
-//! old or the new one. A file that is neither is set aside, and costs no other task anything.
+//! Checkpoints on disk: one small file for each record, so written that the death of the agent at any instruction leaves either
+//! the old version or the new one. A file that has neither is set aside, and costs no other task anything.
 //!
-//! A file is a line of JSON and a line with its SHA-256.
+//! A version is a line of JSON and a line with its SHA-256. A file is made whole, under another name first; later versions are
+//! appended, for a file that is replaced has to be given back to the disk, and the last that is whole is the record's. Only what
+//! has to survive the loss of power is synced before it is reported ([`Record::outlives_power`]).
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,12 +14,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 use tracing::{error, warn};
 
 use crate::container::ContainerId;
 use crate::crash;
+use crate::disk::Bin;
 use crate::supervisor::{AgentRecord, Record, TaskRecord, Token};
 
 const AGENT: &str = "agent.json";
@@ -29,8 +32,10 @@ const SUFFIX: &str = ".json";
 const TEMPORARY: &str = ".new";
 /// What could not be read; never read again.
 const CORRUPT: &str = ".corrupt";
-/// Most records that are made durable with one sync of the directory.
+/// Most records that are written before their tokens are reported.
 const BATCH: usize = 128;
+/// A file that would grow beyond this, in bytes, is made anew.
+const FILE_MAX: usize = 65_536;
 /// The pause before writing again what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -88,66 +93,107 @@ impl Checkpoints {
         Ok(loaded)
     }
 
-    /// Starts the thread that writes. It reports each token through `done` once all up to it is durable, and ends when the
-    /// writer is dropped and everything is written.
+    /// Starts the thread that writes. It reports each token through `done` once all up to it is written, and ends when the
+    /// writer is dropped and everything is.
     pub(crate) fn writer(&self, done: impl Fn(Token) + Send + 'static) -> io::Result<Writer> {
         // Not bounded: what waits here is at most a few records for each task that the agent has.
-        let (orders, queue) = mpsc::channel();
-        let checkpoints = self.clone();
+        let (orders, queue) = mpsc::channel::<Order>();
+        let mut files = Files {
+            directory: self.directory.clone(),
+            bin: Bin::beside(&self.directory)?,
+            sizes: HashMap::new(),
+            has_unsynced_names: false,
+        };
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
         let thread = thread.spawn(move || {
             while let Ok(first) = queue.recv() {
                 let batch: Vec<Order> =
                     std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();
-                checkpoints.apply_until_it_works(&batch);
+                files.apply_until_it_works(&batch);
                 batch.iter().filter_map(|order| order.token).for_each(&done);
             }
         })?;
         Ok(Writer { orders, thread })
     }
+}
 
-    fn apply_until_it_works(&self, batch: &[Order]) {
+/// The files as the thread that writes them knows them.
+struct Files {
+    directory: PathBuf,
+    bin: Bin,
+    /// How long those are that end with a whole version, in bytes: only to them is appended.
+    sizes: HashMap<String, usize>,
+    /// Whether there are files whose names would not survive the loss of power.
+    has_unsynced_names: bool,
+}
+
+impl Files {
+    fn apply_until_it_works(&mut self, batch: &[Order]) {
         while let Err(error) = self.apply(batch) {
             error!("{error}; no task starts and no update is sent until it works");
             std::thread::sleep(RETRY);
         }
     }
 
-    fn apply(&self, batch: &[Order]) -> Result<(), CheckpointError> {
+    fn apply(&mut self, batch: &[Order]) -> Result<(), CheckpointError> {
         let latest: BTreeMap<&str, usize> =
             batch.iter().enumerate().map(|(at, order)| (order.name.as_str(), at)).collect();
         let needed = |(at, order): &(usize, &Order)| latest.get(order.name.as_str()) == Some(at);
-        let orders: Vec<&Order> = batch.iter().enumerate().filter(needed).map(|(_, order)| order).collect();
-        for order in &orders {
-            if let Some(content) = &order.content {
-                let path = self.directory.join(format!("{}{TEMPORARY}", order.name));
-                write_synced(&path, content).map_err(failed("write", &path))?;
-                crash::point(format_args!("checkpoint drafted"));
+        let mut durable = false;
+        for (_, order) in batch.iter().enumerate().filter(needed) {
+            match &order.content {
+                Some(version) => self.write(&order.name, version, order.durable)?,
+                // A task that comes back from the dead is only acknowledged once more: this need not be synced.
+                None => self.remove(&order.name)?,
             }
+            durable |= order.content.is_some() && order.durable;
         }
-        for order in &orders {
-            let path = self.directory.join(&order.name);
-            match order.content {
-                Some(_) => {
-                    let from = self.directory.join(format!("{}{TEMPORARY}", order.name));
-                    fs::rename(&from, &path).map_err(failed("replace", &path))?;
-                    crash::point(format_args!("checkpoint replaced"));
-                }
-                None => match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed("remove", &path)(error));
-                    }
-                    _ => {}
-                },
-            }
+        if durable && self.has_unsynced_names {
+            let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+            synced.map_err(failed("sync", &self.directory))?;
+            self.has_unsynced_names = false;
         }
-        if orders.iter().all(|order| order.content.is_none()) {
-            return Ok(()); // a task that comes back from the dead is only acknowledged once more
-        }
-        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        synced.map_err(failed("sync", &self.directory))?;
-        crash::point(format_args!("checkpoint synced"));
         Ok(())
+    }
+
+    fn write(&mut self, name: &str, version: &[u8], durable: bool) -> Result<(), CheckpointError> {
+        let path = self.directory.join(name);
+        // Until this has worked, the file may end with half a version.
+        let size = self.sizes.remove(name).filter(|size| size + version.len() <= FILE_MAX);
+        match size {
+            Some(_) => {
+                let appended = OpenOptions::new().append(true).open(&path);
+                let appended = appended.and_then(|file| write_through(file, version, durable));
+                appended.map_err(failed("append to", &path))?;
+                crash::point(format_args!("checkpoint appended"));
+            }
+            None => self.make(&path, name, version, durable)?,
+        }
+        self.sizes.insert(name.to_owned(), size.unwrap_or_default() + version.len());
+        Ok(())
+    }
+
+    fn make(
+        &mut self,
+        path: &Path,
+        name: &str,
+        version: &[u8],
+        durable: bool,
+    ) -> Result<(), CheckpointError> {
+        let draft = self.directory.join(format!("{name}{TEMPORARY}"));
+        let drafted = File::create(&draft).and_then(|file| write_through(file, version, durable));
+        drafted.map_err(failed("write", &draft))?;
+        crash::point(format_args!("checkpoint drafted"));
+        fs::rename(&draft, path).map_err(failed("replace", path))?;
+        self.has_unsynced_names = true;
+        crash::point(format_args!("checkpoint made"));
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), CheckpointError> {
+        self.sizes.remove(name);
+        let path = self.directory.join(name);
+        self.bin.throw(&path).map_err(failed("remove", &path))
     }
 }
 
@@ -161,8 +207,10 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 struct Order {
     name: String,
-    /// The new content; none removes the file.
+    /// The new version; none removes the file.
     content: Option<Vec<u8>>,
+    /// Whether it must survive the loss of power.
+    durable: bool,
     token: Option<Token>,
 }
 
@@ -179,12 +227,13 @@ impl Writer {
         let last = names.len().saturating_sub(1);
         for (number, name) in names.into_iter().enumerate() {
             let token = (number == last).then_some(token);
-            self.order(Order { name, content: Some(content.clone()), token });
+            let durable = record.outlives_power();
+            self.order(Order { name, content: Some(content.clone()), durable, token });
         }
     }
 
     pub(crate) fn remove(&self, container: &ContainerId) {
-        self.order(Order { name: task_file(container), content: None, token: None });
+        self.order(Order { name: task_file(container), content: None, durable: false, token: None });
     }
 
     /// Waits until all is written. Blocks.
@@ -213,23 +262,39 @@ fn encode(record: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// The last version that is whole. Half a version may follow it, which was being written when the agent died; anything else that
+/// is not whole makes the file worthless.
 fn decode<T: DeserializeOwned>(content: &[u8]) -> Result<T, String> {
-    let line = content.iter().position(|byte| *byte == b'\n').ok_or("it has no checksum")?;
-    let (json, rest) = content.split_at(line);
-    if rest != format!("\nsha256 {}\n", checksum(json)).as_bytes() {
-        return Err("its checksum is wrong".to_owned());
+    let (mut last, mut rest) = (None, content);
+    while let Some((json, further)) = next_version(rest)? {
+        (last, rest) = (Some(json), further);
     }
+    let json = last.ok_or("it has no version that is whole")?;
     serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+/// The JSON of a version, and what follows the version.
+type Version<'a> = (&'a [u8], &'a [u8]);
+
+/// The first version of what is there. None if there is only the beginning of one.
+fn next_version(content: &[u8]) -> Result<Option<Version<'_>>, String> {
+    let Some(line) = content.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+    let (json, sum_and_rest) = content.split_at(line);
+    let sum = format!("\nsha256 {}\n", checksum(json)).into_bytes();
+    if let Some(rest) = sum_and_rest.strip_prefix(sum.as_slice()) {
+        return Ok(Some((json, rest)));
+    }
+    let is_beginning = sum.starts_with(sum_and_rest) && serde_json::from_slice::<IgnoredAny>(json).is_ok();
+    if is_beginning { Ok(None) } else { Err("its checksum is wrong".to_owned()) }
 }
 
 fn checksum(json: &[u8]) -> String {
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+fn write_through(mut file: File, version: &[u8], durable: bool) -> io::Result<()> {
+    file.write_all(version)?;
+    if durable { file.sync_all() } else { Ok(()) }
 }
 
 /// A record, or nothing if the file is not whole or cannot be read; then it is set aside.

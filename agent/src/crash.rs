@@ -20,11 +20,11 @@ pub(crate) fn point(_step: Arguments<'_>) {}
 
 /// Lets a process that gets nothing else from this one know of the step.
 #[cfg(debug_assertions)]
-pub(crate) fn hand_down(command: &mut tokio::process::Command) {
+pub(crate) fn hand_down(command: &mut std::process::Command) {
     if let Some(step) = std::env::var_os(VARIABLE) {
         command.env(VARIABLE, step);
     }
 }
 
 #[cfg(not(debug_assertions))]
-pub(crate) fn hand_down(_command: &mut tokio::process::Command) {}
+pub(crate) fn hand_down(_command: &mut std::process::Command) {}

@@ -57,7 +57,12 @@ impl Divvy {
 
     /// Processor time that it has used so far, and with that of all children that it has waited for.
     pub fn cpu(&self) -> Result<(Duration, Duration)> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        Self::cpu_of(self.child.id())
+    }
+
+    /// Processor time that a process has used so far, and with that of all children that it has waited for.
+    pub fn cpu_of(pid: u32) -> Result<(Duration, Duration)> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name is in parentheses and may hold anything; utime is the twelfth field after it.
         let (_, rest) = stat.rsplit_once(") ").context("no name in stat")?;
         let ticks: Vec<u64> = rest.split(' ').skip(11).take(4).map(str::parse).collect::<Result<_, _>>()?;
@@ -65,6 +70,17 @@ impl Divvy {
         let time = |ticks: u64| Duration::from_millis(ticks * TICK_MS);
         let own = user + system;
         Ok((time(own), time(own + children_user + children_system)))
+    }
+
+    /// The processes that it has started and not waited for.
+    pub fn children(&self) -> Result<Vec<u32>> {
+        let mut children = Vec::new();
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may have ended meanwhile.
+            let text = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            children.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        Ok(children)
     }
 
     /// Resident memory in KiB, now and at most.

@@ -60,8 +60,13 @@ impl Cluster {
         Ok(Self { name, runtime, stream, offers, launched: 0, master, agent, hostname, _dir: dir })
     }
 
+    /// Of the master, the agent and its nursery, with all that the two have waited for: shims and containers.
     fn cpu(&self) -> Result<Duration> {
-        Ok(self.master.cpu()?.0 + self.agent.cpu()?.1)
+        let mut cpu = self.master.cpu()?.0 + self.agent.cpu()?.1;
+        for child in self.agent.children()? {
+            cpu += Divvy::cpu_of(child)?.1;
+        }
+        Ok(cpu)
     }
 }
 

@@ -51,6 +51,43 @@ fn a_file_cut_or_changed_anywhere_is_set_aside_and_never_read_as_something_else(
     assert_eq!(checkpoints.load().unwrap(), Loaded { agent: Some(agent("a1")), ..Loaded::default() });
 }
 
+/// Each version in turn, as an agent leaves it that dies while it writes the next.
+#[test]
+fn of_several_versions_the_last_whole_one_counts_and_a_changed_bit_in_any_is_found_out() {
+    let versions = ["a1", "a2", "a3"].map(|id| encode(&agent(id)).unwrap());
+    let (second, whole) = (versions[0].len() + versions[1].len(), versions.concat());
+    for cut in second..whole.len() {
+        assert_eq!(decode::<AgentRecord>(&whole[..cut]), Ok(agent("a2")), "cut at {cut}");
+    }
+    assert_eq!(decode::<AgentRecord>(&whole), Ok(agent("a3")));
+    for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut changed = whole.clone();
+        changed[at] ^= 1 << bit;
+        assert!(decode::<AgentRecord>(&changed).is_err(), "bit {bit} changed at {at}");
+    }
+}
+
+/// What has been appended, and what has grown too long and was made anew.
+#[test]
+fn a_record_that_changes_for_ever_takes_a_bounded_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::open(directory.path().to_owned()).unwrap();
+    let version = encode(&agent("a0")).unwrap().len();
+    let (done, tokens) = channel();
+    let writer = checkpoints.writer(move |token| done.send(token).unwrap()).unwrap();
+    let mut longest = 0;
+    for number in 1..=u64::try_from(2 * FILE_MAX / version).unwrap() {
+        writer.write(Token(number), &Record::Agent(agent(&format!("a{}", number % 10))));
+        assert_eq!(tokens.recv(), Ok(Token(number)));
+        longest = longest.max(fs::metadata(directory.path().join(AGENT)).unwrap().len());
+    }
+    writer.close();
+    let loaded = checkpoints.load().unwrap();
+    assert_eq!((loaded.corrupt, loaded.agent.is_some()), (vec![], true));
+    let several = u64::try_from(FILE_MAX / 2).unwrap()..=u64::try_from(FILE_MAX).unwrap();
+    assert!(several.contains(&longest), "{longest} bytes");
+}
+
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

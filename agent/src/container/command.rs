@@ -1,17 +1,19 @@
-//! Starting shims: one that keeps a container, or one that runs a command in a container that there is.
+//! Hearing from the shim that keeps a container, and starting those that run a command in a container that there is.
 
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::RuntimeConfig;
 use super::error::LaunchError;
 use super::link::{AttachRequest, ExecReport, ExecRequest, Report};
 use super::plan::Record;
-use super::spec::{ExecResult, Started};
+use super::spec::ExecResult;
 use crate::crash;
 
 /// How much of a command's output is kept: what fits on a screen.
@@ -26,41 +28,25 @@ fn command(config: &RuntimeConfig, verb: &str, record: &Record) -> io::Result<Co
         .shim
         .split_first()
         .ok_or_else(|| io::Error::other("no command to start it with is configured"))?;
-    let mut command = Command::new(program);
+    let mut command = std::process::Command::new(program);
     command.args(arguments).arg(verb).arg(record.path()).env_clear();
     crash::hand_down(&mut command);
-    Ok(command)
+    Ok(Command::from(command))
 }
 
-/// Starts the shim of a prepared container, and returns when it has executed the program.
-pub(super) async fn run(config: &RuntimeConfig, record: &Record) -> Result<Started, LaunchError> {
-    crash::point(format_args!("plan written"));
+/// Hears from the shim of a prepared container, and returns with the program's pid when it has been executed.
+pub(super) async fn started(report: OwnedFd) -> Result<u32, LaunchError> {
     let lost = |error: io::Error| LaunchError::ShimLost(error.to_string());
-    let mut command = command(config, "run", record).map_err(lost)?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut shim = command.spawn().map_err(lost)?;
-    crash::point(format_args!("shim started"));
-    let mut report = Vec::new();
-    if let Some(mut stdout) = shim.stdout.take() {
-        stdout.read_to_end(&mut report).await.map_err(lost)?;
-    }
-    match serde_json::from_slice(&report) {
+    let mut words = Vec::new();
+    pipe::Receiver::from_owned_fd(report).map_err(lost)?.read_to_end(&mut words).await.map_err(lost)?;
+    match serde_json::from_slice(&words) {
         Ok(Report::Started(greeting)) => {
             crash::point(format_args!("program started"));
-            // It is reaped whenever it ends, if that is within this agent's life.
-            tokio::spawn(async move { shim.wait().await });
-            Ok(Started { pid: greeting.pid, addresses: Vec::new() })
+            Ok(greeting.pid)
         }
-        Ok(Report::Failed(error)) => {
-            shim.wait().await.map_err(lost)?;
-            Err(error)
-        }
-        Err(_) => Err(LaunchError::ShimLost(how(shim.wait().await))),
+        Ok(Report::Failed(error)) => Err(error),
+        Err(_) => Err(LaunchError::ShimLost("it ended before it could say why".to_owned())),
     }
-}
-
-fn how(status: io::Result<ExitStatus>) -> String {
-    status.map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
 /// Why a command in a container has no status.

@@ -7,6 +7,7 @@ mod command;
 mod error;
 mod isolators;
 mod link;
+mod nursery;
 mod plan;
 mod rights;
 mod spec;
@@ -18,13 +19,15 @@ pub(crate) use isolators::userns::UserNamespace;
 pub(crate) use isolators::{CLONE_FLAGS, enter, isolate};
 pub(crate) use link::{AttachRequest, ExecReport, ExecRequest, Greeting, Report};
 pub(crate) use plan::{LogPipes, Plan, Record, Running, boot_id};
-pub(crate) use sys::{Cloned, clone, ended_within, pidfd_open, pidfd_signal, prctl, start_time};
+pub(crate) use sys::{
+    Cloned, clone, ended_within, pidfd_open, pidfd_signal, prctl, receive_order, show_arguments, start_time,
+};
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +38,7 @@ pub use divvy_proto::container::StopSignal;
 use divvy_proto::{Bytes, Timestamp};
 
 use crate::crash;
+use crate::disk::Bin;
 pub use crate::disk::DiskLimit;
 pub use crate::log::LogLimits;
 use crate::network::{NetworkConfig, netns};
@@ -45,6 +49,7 @@ pub use error::{LaunchError, RuntimeError};
 use isolators::Host;
 pub use isolators::STEPS;
 use link::Link;
+use nursery::Nursery;
 pub use rights::{DeviceRule, Rights, SubIds};
 pub use spec::{
     ContainerId, ContainerSpec, ContainerState, ExecResult, Exited, Oom, PortMap, Root, SANDBOX, Started,
@@ -101,7 +106,10 @@ impl Runtime {
         created.map_err(file("create", &config.state_dir))?;
         // The shim runs elsewhere, and symbolic links mean something else inside a container.
         let state_dir = fs::canonicalize(&config.state_dir).map_err(file("find", &config.state_dir))?;
-        Ok(Self { host: Arc::new(Host { config: RuntimeConfig { state_dir, ..config }, cgroups }) })
+        let bin = Bin::beside(&state_dir).map_err(file("keep what is to be removed beside", &state_dir))?;
+        let nursery = Nursery::new(config.shim.clone()).map_err(no_shim)?;
+        let config = RuntimeConfig { state_dir, ..config };
+        Ok(Self { host: Arc::new(Host { config, cgroups, nursery, bin }) })
     }
 
     /// Makes a container and executes its program. Returns when `execve` has succeeded. If the future is dropped before
@@ -132,10 +140,7 @@ impl Runtime {
             pipes: None,
         };
         let launched = match self.blocking(move |host| prepare(host, plan)).await {
-            Ok(addresses) => {
-                let started = command::run(&self.host.config, &record).await;
-                started.map(|started| Started { addresses, ..started })
-            }
+            Ok((addresses, report)) => command::started(report).await.map(|pid| Started { pid, addresses }),
             Err(error) => Err(error),
         };
         if launched.is_err()
@@ -250,7 +255,7 @@ impl Runtime {
             host.cgroups.kill(&group).map_err(|error| unkillable(&id, error))?;
             crash::point(format_args!("processes killed"));
             isolators::cleanup(host, &record, &id)?;
-            record.remove().map_err(file("remove", record.path()))?;
+            record.remove(&host.bin).map_err(file("remove", record.path()))?;
             crash::point(format_args!("record removed"));
             Ok(())
         })
@@ -430,6 +435,13 @@ fn unkillable(id: &ContainerId, error: KillError) -> RuntimeError {
     }
 }
 
+fn no_shim(error: io::Error) -> RuntimeError {
+    RuntimeError::Host {
+        missing: format!("the program that keeps containers cannot be started ({error})"),
+        remedy: "check the agent's binary".to_owned(),
+    }
+}
+
 fn no_cgroups(missing: String) -> RuntimeError {
     let remedy = "mount cgroup2 with the controllers cpu, memory and pids, or their v1 trees and the freezer's; under \
                   systemd, give the agent's unit Delegate=yes";
@@ -500,12 +512,16 @@ async fn in_time<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T
     tokio::time::timeout(SHIM_PATIENCE, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The part of a launch that the agent does. Answers with the container's own addresses.
-fn prepare(host: &Host, mut plan: Plan) -> Result<Vec<IpAddr>, LaunchError> {
+/// The part of a launch that the agent does, to the order of a shim. Answers with the container's own addresses, and with what
+/// the shim's report comes from.
+fn prepare(host: &Host, mut plan: Plan) -> Result<(Vec<IpAddr>, OwnedFd), LaunchError> {
     let record = Record::at(host.config.state_dir.join(plan.spec.id.as_str()));
     isolators::prepare(host, &record, &mut plan)?;
     record.write_plan(&plan).map_err(isolators::step_on("write the plan in", record.path()))?;
-    Ok(plan.network.addresses)
+    crash::point(format_args!("plan written"));
+    let report = host.nursery.shim(&record).map_err(|error| LaunchError::ShimLost(error.to_string()))?;
+    crash::point(format_args!("shim started"));
+    Ok((plan.network.addresses, report))
 }
 
 /// Kills the first process, and with it everything in its pid namespace, and gives the shim time to note how it ended.

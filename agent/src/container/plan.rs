@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup;
 use super::isolators::{network, rootfs, security, userns};
 use super::spec::{ContainerSpec, Exited};
+use crate::disk::Bin;
 use crate::log::LogLimits;
 use crate::network::Attachment;
 
@@ -122,7 +123,7 @@ impl Record {
     }
 
     pub(crate) fn write_plan(&self, plan: &Plan) -> io::Result<()> {
-        write(&self.0.join("plan.json"), plan, Durability::Process)
+        write(&self.0.join("plan.json"), plan)
     }
 
     pub(crate) fn running(&self) -> io::Result<Option<Running>> {
@@ -130,7 +131,7 @@ impl Record {
     }
 
     pub(crate) fn write_running(&self, running: &Running) -> io::Result<()> {
-        write(&self.0.join("running.json"), running, Durability::Process)
+        write(&self.0.join("running.json"), running)
     }
 
     /// What ties the container to a network, written down before it does.
@@ -139,7 +140,7 @@ impl Record {
     }
 
     pub(crate) fn write_attachment(&self, attachment: &Attachment) -> io::Result<()> {
-        write(&self.0.join("network.json"), attachment, Durability::Process)
+        write(&self.0.join("network.json"), attachment)
     }
 
     /// Keeps the container's network namespace until it has been detached.
@@ -156,42 +157,24 @@ impl Record {
         read(&self.0.join("exited.json"))
     }
 
-    /// Durable when it returns: nobody can ask the kernel a second time.
+    /// It survives the shim and the agent, not the loss of power: that ends all containers, and whoever needs to know how one
+    /// ended before has it from the agent's checkpoint.
     pub(crate) fn write_exited(&self, exited: &Exited) -> io::Result<()> {
-        write(&self.0.join("exited.json"), exited, Durability::Machine)
+        write(&self.0.join("exited.json"), exited)
     }
 
     /// Removes the directory with all that is in it.
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        match crate::disk::remove_all(&self.0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+    pub(crate) fn remove(&self, bin: &Bin) -> io::Result<()> {
+        bin.throw(&self.0)
     }
 }
 
-/// What a file must survive.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durability {
-    /// The death of whoever wrote it, at any instruction.
-    Process,
-    /// The loss of power, too.
-    Machine,
-}
-
-/// Replaces a file as a whole: readers find all of it or nothing.
-fn write(path: &Path, value: &impl Serialize, durability: Durability) -> io::Result<()> {
+/// Replaces a file as a whole: readers find all of it or nothing, whenever its writer dies.
+fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let draft = path.with_extension("draft");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    if durability == Durability::Machine {
-        file.sync_all()?;
-    }
-    fs::rename(&draft, path)?;
-    match path.parent() {
-        Some(directory) if durability == Durability::Machine => File::open(directory)?.sync_all(),
-        _ => Ok(()),
-    }
+    fs::rename(&draft, path)
 }
 
 /// What a file says; `None` if there is none, or if it is not whole. Then it is set aside: what is known of the container is
@@ -243,7 +226,8 @@ mod tests {
             let read = (record.exited().expect("none"), record.running().expect("none"), record.plan().expect("none").is_some());
             prop_assert_eq!(read, (None, None, false));
             prop_assert_eq!(fs::read(path("running.json.corrupt")).expect("it is kept"), bytes);
-            record.remove().expect("an end");
+            let bin = Bin::beside(directory.path()).expect("a bin");
+            record.remove(&bin).expect("an end");
         }
     }
 }

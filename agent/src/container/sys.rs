@@ -2,17 +2,18 @@
 //!
 //! Not here: policy. Nothing in this file knows what a container is.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
@@ -48,6 +49,60 @@ pub(crate) fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Resu
         // SAFETY: the kernel has just put a new descriptor there, which nobody else owns.
         Ok(pid) => Ok(Cloned::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
+}
+
+/// The next packet of a socket, a path, and the descriptor that came with it; `None` at the end.
+///
+/// # Errors
+/// `InvalidData` for a packet that is something else, and what the kernel says.
+pub(crate) fn receive_order(socket: BorrowedFd<'_>) -> io::Result<Option<(PathBuf, OwnedFd)>> {
+    const PATH_MAX: usize = 4096;
+    let mut path = vec![0; PATH_MAX];
+    let mut space = nix::cmsg_space!(RawFd);
+    let (length, descriptors) = loop {
+        let mut words = [IoSliceMut::new(&mut path)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut words, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(message) => break (message.bytes, descriptors(message.cmsgs()?)),
+        }
+    };
+    path.truncate(length);
+    match (length, <[OwnedFd; 1]>::try_from(descriptors)) {
+        (0, _) => Ok(None),
+        (_, Ok([descriptor])) => Ok(Some((PathBuf::from(OsString::from_vec(path)), descriptor))),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn descriptors(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<OwnedFd> {
+    let raw = messages.filter_map(|message| match message {
+        ControlMessageOwned::ScmRights(raw) => Some(raw),
+        _ => None,
+    });
+    // SAFETY: the kernel has just made these descriptors, which nobody else owns.
+    raw.flatten().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }).collect()
+}
+
+/// Has this process listed (`ps`, `/proc/PID/cmdline`) with these arguments, as far as there is room where its own are: `prctl`
+/// could put them elsewhere, but not for everybody. What asks for this process's arguments later finds these.
+pub(crate) fn show_arguments(arguments: &[OsString]) -> io::Result<()> {
+    const ARG_START: usize = 45; // after the program's name; proc(5) counts from one and from the pid
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().skip(ARG_START));
+    let mut fields = fields.ok_or(io::ErrorKind::InvalidData)?.map(str::parse::<usize>);
+    let (Some(Ok(start)), Some(Ok(end))) = (fields.next(), fields.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let room = end.checked_sub(start).filter(|room| *room > 0).ok_or(io::ErrorKind::InvalidData)?;
+    let bytes = arguments.iter().flat_map(|argument| argument.as_bytes().iter().copied().chain([0]));
+    let mut shown: Vec<u8> = bytes.take(room - 1).collect();
+    shown.resize(room, 0);
+    // SAFETY: the kernel has put this process's arguments between the two addresses, on its stack, which it may write to; whoever
+    // reads them does so as strings that end with a zero byte, and the last byte is one.
+    unsafe { std::ptr::copy_nonoverlapping(shown.as_ptr(), start as *mut u8, room) };
+    Ok(())
 }
 
 /// Adds attributes (`MOUNT_ATTR_…`) to a mount and, where asked for, to all below it (Linux 5.12).

@@ -3,6 +3,7 @@
 //!
 //! Not here: what becomes of such a task; the supervisor says that.
 
+mod bin;
 mod remove;
 mod usage;
 
@@ -17,6 +18,7 @@ use tracing::warn;
 
 use crate::container::{ContainerId, Runtime};
 use crate::supervisor::Input;
+pub(crate) use bin::Bin;
 pub(crate) use remove::remove_all;
 use usage::used;
 

@@ -2,7 +2,8 @@
 //! exit status, and answers the next agent over a socket. It is the agent's binary, executed anew, and has a single thread
 //! from its first instruction: so what it clones may do more than a child of a program with threads may.
 //!
-//! `shim run DIR` keeps the container whose record is DIR; `shim exec DIR` runs a command inside it, for a health check;
+//! `shim nursery` is executed once for each agent, and forks the shims that keep containers; they show themselves as
+//! `shim run DIR`, where DIR is the container's record. `shim exec DIR` runs a command inside a container, for a health check;
 //! `shim attach DIR` runs one for somebody who types and reads along.
 //!
 //! It is no subreaper: whatever loses its parent inside the container goes to the container's pid 1, which is the task's
@@ -12,6 +13,7 @@ mod attach;
 mod child;
 mod exec;
 mod log;
+mod nursery;
 mod run;
 
 use std::ffi::OsString;
@@ -27,14 +29,15 @@ use crate::container::{LaunchError, Plan, Record};
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ! {
     let mut args = args.into_iter();
     let verb = args.next();
+    // What follows `nursery` is room.
     let record = args.next().map(|directory| Record::at(PathBuf::from(directory)));
     let code = match (verb.as_ref().and_then(|verb| verb.to_str()), record, args.next()) {
-        (Some("run"), Some(record), None) => run::run(&record),
+        (Some("nursery"), Some(_), None) => nursery::nursery(),
         (Some("exec"), Some(record), None) => exec::exec(&record),
         (Some("attach"), Some(record), None) => attach::attach(&record),
         _ => {
             eprintln!(
-                "shim: it is the agent that starts this, with `run`, `exec` or `attach` and a container's directory"
+                "shim: it is the agent that starts this, with `nursery`, or `exec` or `attach` and a container's directory"
             );
             2
         }

@@ -1,4 +1,4 @@
-//! `shim run`: makes one container and keeps it to its end.
+//! A shim of the nursery: makes one container and keeps it to its end.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

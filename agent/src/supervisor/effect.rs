@@ -29,7 +29,8 @@ pub enum Effect {
         /// Why, for the log.
         reason: String,
     },
-    /// Make this durable, then feed `Input::Checkpointed`.
+    /// Write this where it survives the agent, and the loss of power if [`Record::outlives_power`], then feed
+    /// `Input::Checkpointed`.
     Checkpoint {
         /// Names it.
         token: Token,
@@ -91,4 +92,15 @@ pub enum Record {
     Agent(AgentRecord),
     /// A task and what became of it.
     Task(TaskRecord),
+}
+
+impl Record {
+    /// Whether it must survive the loss of power, too: who the agent is, and how a task ended. A task that lives does not
+    /// survive it, and that is what the next agent finds without its record as well.
+    pub(crate) fn outlives_power(&self) -> bool {
+        match self {
+            Self::Agent(_) => true,
+            Self::Task(record) => record.latest.state.is_terminal(),
+        }
+    }
 }

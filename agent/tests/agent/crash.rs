@@ -76,8 +76,8 @@ fn launches(world: &mut World, task: Maker) {
     let isolators = (0..STEPS).map(|number| (format!("prepared {number}"), NOT_STARTED));
     let others = [
         ("checkpoint drafted", NOT_STARTED),
-        ("checkpoint replaced", NOT_STARTED),
-        ("checkpoint synced", NOT_STARTED),
+        ("checkpoint made", NOT_STARTED),
+        ("checkpoint appended", KILLED),
         ("record made", NOT_STARTED),
         ("plan written", NOT_STARTED),
         (RACE, KILLED),
@@ -137,6 +137,7 @@ fn each(
     world.eventually("the container is gone", |world| {
         world.containers() == 0 && world.checkpoints().is_empty()
     });
+    world.eventually("what was thrown away is removed", |world| world.thrown_away() == 0);
     let before = census(world);
     world.stop(KillTasks::No);
     for (step, expected) in steps {
@@ -152,6 +153,7 @@ fn each(
         world.eventually("the container is gone", |world| {
             world.containers() == 0 && world.checkpoints().is_empty()
         });
+        world.eventually("what was thrown away is removed", |world| world.thrown_away() == 0);
         let left: Vec<_> = census(world).into_iter().filter(|item| !before.contains(item)).collect();
         assert_eq!(left, Vec::<String>::new(), "left behind after {step}");
         world.stop(KillTasks::No);

@@ -330,6 +330,12 @@ impl World {
         fs::read_dir(self.work_dir().join("containers")).unwrap().count()
     }
 
+    /// How much waits for its removal.
+    pub(crate) fn thrown_away(&self) -> usize {
+        let bins = ["checkpoints.removed", "containers.removed"].map(|name| self.work_dir().join(name));
+        bins.iter().map(|bin| fs::read_dir(bin).unwrap().count()).sum()
+    }
+
     /// The agent's answer to a GET, with its status.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.agent.as_ref().unwrap().http_addr());

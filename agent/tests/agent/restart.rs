@@ -17,7 +17,7 @@ pub(crate) fn tests() -> Tests {
             "no_end_is_lost_when_the_agent_is_killed_at_any_instruction",
             no_end_is_lost_when_the_agent_is_killed,
         ),
-        ("a_torn_checkpoint_costs_only_its_own_task", a_torn_checkpoint_costs_only_its_own_task),
+        ("a_spoilt_checkpoint_costs_only_its_own_task", a_spoilt_checkpoint_costs_only_its_own_task),
         ("a_lost_connection_is_made_anew", a_lost_connection_is_made_anew),
         ("an_agent_that_is_gone_comes_back_as_another", an_agent_that_is_gone_comes_back_as_another),
         ("one_agent_to_a_work_directory", one_agent_to_a_work_directory),
@@ -77,19 +77,21 @@ fn no_end_is_lost_when_the_agent_is_killed(world: &mut World) {
     world.eventually("nothing is left to tell", |world| world.checkpoints().is_empty());
 }
 
-fn a_torn_checkpoint_costs_only_its_own_task(world: &mut World) {
-    world.run(shell("torn", UNTIL_STOPPED));
-    let [torn] = &world.checkpoints()[..] else { panic!("one checkpoint expected") };
+fn a_spoilt_checkpoint_costs_only_its_own_task(world: &mut World) {
+    world.run(shell("spoilt", UNTIL_STOPPED));
+    let [spoilt] = &world.checkpoints()[..] else { panic!("one checkpoint expected") };
     let whole = world.run(shell("whole", UNTIL_STOPPED));
     world.stop(KillTasks::No);
-    let content = fs::read(torn).unwrap();
-    fs::write(torn, &content[..content.len() / 2]).unwrap();
+    let mut content = fs::read(spoilt).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(spoilt, content).unwrap();
     world.start();
     assert_eq!(world.registered_tasks(), [("whole".to_owned(), TaskState::Running)]);
-    assert!(torn.with_extension("json.corrupt").exists(), "it is kept for people");
+    assert!(spoilt.with_extension("json.corrupt").exists(), "it is kept for people");
     fs::write(world.sandbox("whole").join("stop"), "").unwrap();
     assert_eq!(world.end_of("whole").container.pid, whole.container.pid);
-    world.eventually("the container of the torn one is destroyed", |world| {
+    world.eventually("the container of the spoilt one is destroyed", |world| {
         fs::read_dir(world.work_dir().join("containers")).unwrap().count() == 0
     });
 }

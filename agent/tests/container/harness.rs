@@ -269,12 +269,26 @@ impl Agent {
     }
 
     pub(crate) fn signal_shim(&self, signal: &str) -> u32 {
+        let shim = self.shim();
+        send(signal, shim);
+        shim
+    }
+
+    fn shim(&self) -> u32 {
         let ours = format!("shim run {}", self.mark());
         let shims: Vec<_> = processes().filter(|pid| command_line(*pid).contains(&ours)).collect();
         let [shim] = shims[..] else { panic!("one shim expected, not {shims:?}") };
-        let status = std::process::Command::new("/bin/kill").args(["-s", signal, &shim.to_string()]).status();
-        assert!(status.expect("kill").success());
         shim
+    }
+
+    /// Kills the parent of the only shim.
+    pub(crate) fn kill_nursery(&self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.shim())).expect("a shim");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+        let nursery: u32 = parent.trim().parse().expect("a pid");
+        assert!(command_line(nursery).contains("shim nursery"), "{}", command_line(nursery));
+        send("KILL", nursery);
+        eventually("the nursery is gone", || !alive(nursery));
     }
 
     pub(crate) fn shim_shows(&self, text: &str) -> bool {
@@ -349,6 +363,11 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+fn send(signal: &str, pid: u32) {
+    let status = std::process::Command::new("/bin/kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(status.expect("kill").success());
 }
 
 pub(crate) fn alive(pid: u32) -> bool {

@@ -12,6 +12,7 @@ pub(crate) fn tests() -> crate::Tests {
         ("a_running_container_is_found_and_obeys", running),
         ("what_ended_meanwhile_has_its_status", ended_meanwhile),
         ("without_its_shim_a_container_is_dead_and_nobody_knows_how", shim_killed),
+        ("a_killed_nursery_takes_no_container_with_it_and_is_followed_by_another", nursery_killed),
         ("after_a_reboot_there_is_no_container", rebooted),
         ("what_an_interrupted_launch_left_is_listed_and_destroyed", half_made),
         ("notes_that_a_disk_has_changed_cost_the_status_and_no_more", broken_notes),
@@ -51,6 +52,19 @@ fn shim_killed(agent: &mut Agent) {
     let Exited { status, oom, .. } = agent.wait(&spec);
     assert_eq!((status, oom), (None, None));
     assert!(matches!(agent.state(&spec), ContainerState::Exited(Exited { status: None, .. })));
+}
+
+fn nursery_killed(agent: &mut Agent) {
+    let spec = agent.spec("web", &["sleep", "1000"]);
+    let pid = agent.launch(&spec);
+    agent.kill_nursery();
+    let next = agent.run(&agent.spec("next", &["echo", "born"])).stdout;
+    assert_eq!(
+        (next.as_str(), agent.state(&spec)),
+        ("born\n", ContainerState::Running { pid, addresses: Vec::new() })
+    );
+    agent.signal(&spec, "SIGTERM");
+    assert_eq!(agent.wait(&spec).status, Some(ExitStatus::Signal(15)));
 }
 
 fn rebooted(agent: &mut Agent) {

@@ -19,9 +19,11 @@ use std::path::Path;
 use super::RuntimeConfig;
 use super::cgroup::Hierarchy;
 use super::error::{LaunchError, RuntimeError};
+use super::nursery::Nursery;
 use super::plan::{Plan, Record};
 use super::spec::ContainerSpec;
 use crate::crash;
+use crate::disk::Bin;
 
 pub(crate) use namespaces::CLONE_FLAGS;
 
@@ -30,6 +32,9 @@ pub(crate) use namespaces::CLONE_FLAGS;
 pub(crate) struct Host {
     pub(crate) config: RuntimeConfig,
     pub(crate) cgroups: Box<dyn Hierarchy>,
+    pub(crate) nursery: Nursery,
+    /// Where records wait for their removal.
+    pub(crate) bin: Bin,
 }
 
 /// One kind of boundary around a container.
