@@ -6,7 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::amounts::Amounts;
 use crate::predicate::Predicate;
+use crate::quantity::{Bytes, Cpus};
 use crate::resources::Resources;
+
+/// The least processor time that is worth an offer by itself: who demands less than this and less than [`LEAST_MEM`] is refused, and
+/// a classic offer has more of one of them (Mesos: `--min_allocatable_resources`).
+pub const LEAST_CPUS: Cpus = Cpus::thousandths(10);
+/// The least memory that is worth an offer by itself.
+pub const LEAST_MEM: Bytes = Bytes::mib(32);
 
 /// All that a framework wants in one role, beyond what it has accepted. What is on offer to it and unanswered counts towards
 /// it. A new demand replaces the old one; an empty one wants nothing.

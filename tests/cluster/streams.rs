@@ -74,13 +74,17 @@ fn has_a_terminal(cluster: &Cluster) {
         env!("CARGO_BIN_EXE_divvy"),
         cluster.master()
     );
-    let output = Command::new("script")
+    let mut script = Command::new("script")
         .args(["-qec", &format!("stty rows 33 cols 99; {line}; echo code $?; stty -a"), "/dev/null"])
-        .stdin(Stdio::null())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
         .expect("script");
-    let said =
-        String::from_utf8_lossy(&output.stdout).replace(['\r', '\u{4}', '\u{8}'], "").replace("^D", "");
+    // At the end of its input `script` would type an end of file, whenever that is.
+    let stdin = script.stdin.take();
+    let output = script.wait_with_output().expect("an end");
+    drop(stdin);
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
     assert!(said.contains("/dev/pts/0\n33 99\ncode 5\n"), "{said}");
     assert!(said.contains(" icanon") && said.contains(" echo "), "the terminal is as before: {said}");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use divvy_proto::Invalid;
 use divvy_proto::container::{ImageName, Network, RlimitKind, StopSignal};
+use divvy_proto::demand::{LEAST_CPUS, LEAST_MEM};
 use divvy_proto::ids::VolumeId;
 use divvy_proto::predicate::Predicate;
 use divvy_proto::quantity::{Bytes, Cpus};
@@ -273,6 +274,17 @@ impl TaskTable {
     /// # Errors
     /// A value makes no sense by itself or beside another; the error names the field, from this table on.
     pub fn into_spec(self, name: &str) -> Result<TaskSpec, Invalid> {
+        let spec = self.into_part(name)?;
+        let all = spec.whole();
+        if all.cpus < LEAST_CPUS && all.mem < LEAST_MEM {
+            let expected = format!("at least {LEAST_CPUS}, or mem of {LEAST_MEM}: less is never offered");
+            return Err(Invalid::new("cpus", all.cpus, expected));
+        }
+        Ok(spec)
+    }
+
+    /// The same for a task or one of its companions.
+    fn into_part(self, name: &str) -> Result<TaskSpec, Invalid> {
         let container = container::container(&self)?;
         let command = match one_command(self.shell, self.command)? {
             Some(_) if !self.args.is_empty() => {
@@ -329,7 +341,7 @@ fn companions(
             return Err(within(Invalid::new("", &name, expected)));
         }
         table.network.get_or_insert_with(|| network(main));
-        let spec = table.into_spec(&name).map_err(within)?;
+        let spec = table.into_part(&name).map_err(within)?;
         match network(&spec) == network(main) {
             true => Ok((name, spec)),
             false => Err(within(Invalid::new(

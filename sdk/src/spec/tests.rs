@@ -116,6 +116,11 @@ fn an_error_of_a_value_names_the_field_and_what_was_expected() {
         ("command = []", "command", "a program"),
         ("shell = 'a'\ncpus = 0", "cpus", "more than 0"),
         ("shell = 'a'\nmem = 0", "mem", "more than 0"),
+        (
+            "shell = 'a'\ncpus = 0.001\nmem = '4MiB'",
+            "cpus",
+            "at least 0.01, or mem of 32MiB: less is never offered",
+        ),
         ("shell = 'a'\ncpus = 2\ncpu_limit = 1", "cpu_limit", "at least cpus, which is 2"),
         ("shell = 'a'\npids_limit = 0", "pids_limit", "at least 1"),
         ("shell = 'a'\nports = [{ name = 'HTTP' }]", "ports[0].name", "lower-case"),

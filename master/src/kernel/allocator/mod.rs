@@ -483,10 +483,9 @@ pub(super) fn sum(left: &Resources, right: &Resources) -> Resources {
     left.checked_add(right).unwrap_or_else(|| left.clone())
 }
 
-/// The least processor time that is worth an offer, in thousandths.
-const LEAST_CPUS: i64 = 10;
-/// The least memory that is worth an offer.
-const LEAST_MEM: i64 = 32 << 20;
+/// The least that is worth an offer, in thousandths and in bytes.
+const LEAST_CPUS: i64 = divvy_proto::demand::LEAST_CPUS.millis();
+const LEAST_MEM: i64 = divvy_proto::demand::LEAST_MEM.bytes();
 
 /// Less than both a hundredth of a core and 32 MiB is not worth an offer (Mesos: `--min_allocatable_resources`).
 fn is_worth_an_offer(available: &Resources) -> bool {

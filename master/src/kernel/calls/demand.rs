@@ -7,9 +7,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use divvy_proto::Invalid;
-use divvy_proto::demand::{Demand, Gang};
+use divvy_proto::demand::{Demand, Gang, LEAST_CPUS, LEAST_MEM};
 use divvy_proto::ids::FrameworkId;
-use divvy_proto::quantity::{Bytes, Cpus};
 use divvy_proto::role::RolePath;
 use divvy_proto::scheduler::Refusal;
 use divvy_proto::time::Timestamp;
@@ -26,9 +25,6 @@ const MOST_OF_A_GANG: u64 = 10_000;
 /// Most of one shape, and of all shapes together: what is wanted beyond that can be stated later, and no turn has more to do.
 const MOST_OF_A_SHAPE: u32 = 100_000;
 const MOST_OF_ALL: u64 = 1_000_000;
-/// A shape is worth an offer, as a classic offer is: 0.01 cpu or 32 MiB (Mesos).
-const LEAST_CPUS: Cpus = Cpus::thousandths(10);
-const LEAST_MEM: Bytes = Bytes::mib(32);
 /// How long a gang's pieces may be kept.
 const HOLD: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
