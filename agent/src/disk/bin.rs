@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -22,7 +23,8 @@ pub(crate) struct Bin {
 }
 
 impl Bin {
-    /// The bin of a directory, on its file system: `DIR.removed`. What lies in it is removed.
+    /// The bin of a directory, on its file system: `DIR.removed`. What lies in it is removed. Only the agent may enter it, as what
+    /// is thrown away may have been closed to others by where it was.
     ///
     /// # Errors
     /// It cannot be made or read.
@@ -31,6 +33,7 @@ impl Bin {
         name.push(".removed");
         let directory = PathBuf::from(name);
         fs::create_dir_all(&directory)?;
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         // Not bounded: each order is for something that took longer to make.
         let (orders, queue) = mpsc::channel::<PathBuf>();
         for left in fs::read_dir(&directory)? {
@@ -99,6 +102,8 @@ mod tests {
         bin.throw(&directory.join("b")).unwrap();
         bin.throw(&directory.join("never")).unwrap();
         assert_eq!(names(&directory), 0);
+        let mode = fs::metadata(&removed).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "checkpoints have secrets, and are files that everybody might read");
         drop(bin);
         assert_eq!(names(&removed), 0);
     }
