@@ -146,7 +146,7 @@ impl Files {
                 // A task that comes back from the dead is only acknowledged once more: this need not be synced.
                 None => self.remove(&order.name)?,
             }
-            durable |= order.content.is_some() && order.durable;
+            durable |= order.durable;
         }
         if durable && self.has_unsynced_names {
             let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
@@ -224,10 +224,9 @@ impl Writer {
             Ok(content) => content,
             Err(error) => return error!("{names:?} cannot be written as JSON: {error}"),
         };
-        let last = names.len().saturating_sub(1);
+        let (last, durable) = (names.len().saturating_sub(1), record.outlives_power());
         for (number, name) in names.into_iter().enumerate() {
             let token = (number == last).then_some(token);
-            let durable = record.outlives_power();
             self.order(Order { name, content: Some(content.clone()), durable, token });
         }
     }

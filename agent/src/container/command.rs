@@ -1,5 +1,6 @@
 //! Hearing from the shim that keeps a container, and starting those that run a command in a container that there is.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
@@ -22,16 +23,19 @@ const TAIL: usize = 4096;
 /// How long a helper may take to end once its command is to be killed.
 const HELPER_END: Duration = Duration::from_secs(5);
 
-/// A shim's command line says which container, and its environment nothing: both can be seen by others.
-fn command(config: &RuntimeConfig, verb: &str, record: &Record) -> io::Result<Command> {
-    let (program, arguments) = config
-        .shim
-        .split_first()
-        .ok_or_else(|| io::Error::other("no command to start it with is configured"))?;
+/// What enters [`crate::shim::main`] by one of its verbs. Its command line says which container, and its environment nothing:
+/// both can be seen by others.
+pub(super) fn command(
+    shim: &[OsString],
+    verb: &str,
+    argument: impl AsRef<OsStr>,
+) -> io::Result<std::process::Command> {
+    let (program, arguments) =
+        shim.split_first().ok_or_else(|| io::Error::other("no command to start it with is configured"))?;
     let mut command = std::process::Command::new(program);
-    command.args(arguments).arg(verb).arg(record.path()).env_clear();
+    command.args(arguments).arg(verb).arg(argument).env_clear();
     crash::hand_down(&mut command);
-    Ok(Command::from(command))
+    Ok(command)
 }
 
 /// Hears from the shim of a prepared container, and returns with the program's pid when it has been executed.
@@ -69,7 +73,7 @@ pub(super) async fn exec(
     request: &ExecRequest,
     timeout: Duration,
 ) -> Result<ExecResult, ExecFailure> {
-    let mut command = command(config, "exec", record)?;
+    let mut command = Command::from(command(&config.shim, "exec", record.path())?);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut helper = command.spawn()?;
     let (mut stdin, stdout, stderr) = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
@@ -117,7 +121,7 @@ pub(super) async fn attach(
     record: &Record,
     request: &AttachRequest,
 ) -> io::Result<Attached> {
-    let mut command = command(config, "attach", record)?;
+    let mut command = Command::from(command(&config.shim, "attach", record.path())?);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut helper = command.spawn()?;
     let (Some(mut input), Some(output)) = (helper.stdin.take(), helper.stdout.take()) else {

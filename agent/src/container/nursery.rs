@@ -1,10 +1,10 @@
 //! The agent's end of its nursery, the process that forks its shims: started with the agent, and again when it has died.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -14,8 +14,8 @@ use nix::sys::socket::{
 };
 use nix::unistd::pipe2;
 
+use super::command::command;
 use super::plan::Record;
-use crate::crash;
 
 /// So many bytes the nursery's arguments are longer than they need be: a shim shows its own there.
 const TITLE_ROOM: usize = 1024;
@@ -25,7 +25,7 @@ const TITLE_ROOM: usize = 1024;
 pub(crate) struct Nursery {
     /// The command that enters [`crate::shim::main`].
     shim: Vec<OsString>,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Running>,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Nursery {
     /// # Errors
     /// The shim's program cannot be executed.
     pub(crate) fn new(shim: Vec<OsString>) -> io::Result<Self> {
-        let running = Mutex::new(Some(start(&shim)?));
+        let running = Mutex::new(start(&shim)?);
         Ok(Self { shim, running })
     }
 
@@ -61,14 +61,10 @@ impl Nursery {
         let (report, its_end) = pipe2(OFlag::O_CLOEXEC)?;
         // A poisoned lock means that a thread died between two whole states.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = running.as_ref().map_or(Err(Errno::EPIPE), |running| send(running, record, &its_end));
-        match sent {
+        match send(&running, record, &its_end) {
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
-                *running = None;
-                let fresh = start(&self.shim)?;
-                let sent = send(&fresh, record, &its_end);
-                *running = Some(fresh);
-                sent?;
+                *running = start(&self.shim)?;
+                send(&running, record, &its_end)?;
             }
             sent => sent?,
         }
@@ -77,15 +73,9 @@ impl Nursery {
 }
 
 fn start(shim: &[OsString]) -> io::Result<Running> {
-    let (program, arguments) = shim.split_first().ok_or_else(|| {
-        io::Error::new(ErrorKind::InvalidInput, "no command to start a shim with is configured")
-    })?;
     let (orders, its_end) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let mut command = Command::new(program);
-    // What can be seen of its environment by others is nothing.
-    command.args(arguments).args(["nursery", &" ".repeat(TITLE_ROOM)]).env_clear();
-    crash::hand_down(&mut command);
+    let mut command = command(shim, "nursery", " ".repeat(TITLE_ROOM))?;
     command.stdin(its_end).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(Running { orders, process: command.spawn()? })
 }

@@ -90,8 +90,7 @@ fn descriptors(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<Owned
 pub(crate) fn show_arguments(arguments: &[OsString]) -> io::Result<()> {
     const ARG_START: usize = 45; // after the program's name; proc(5) counts from one and from the pid
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().skip(ARG_START));
-    let mut fields = fields.ok_or(io::ErrorKind::InvalidData)?.map(str::parse::<usize>);
+    let mut fields = after_the_name(&stat).skip(ARG_START).map(str::parse::<usize>);
     let (Some(Ok(start)), Some(Ok(end))) = (fields.next(), fields.next()) else {
         return Err(io::ErrorKind::InvalidData.into());
     };
@@ -402,9 +401,12 @@ pub(crate) fn start_time(pid: u32) -> io::Result<Option<u64>> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
         other => other?,
     };
-    // The second field, the program's name, is in brackets and may contain anything.
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
-    Ok(fields.and_then(|mut fields| fields.nth(19)?.parse().ok()))
+    Ok(after_the_name(&stat).nth(19).and_then(|field| field.parse().ok()))
+}
+
+/// The fields of `/proc/PID/stat` from the third on. The second, the program's name, is in brackets and may contain anything.
+fn after_the_name(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace()
 }
 
 /// Waits for the end of the process that a pidfd stands for; false if it did not come in time.

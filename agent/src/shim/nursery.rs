@@ -1,5 +1,5 @@
 //! `shim nursery`: where an agent's shims are born. It is the agent's binary, executed once; each shim is a fork of it, which
-//! shares its pages and costs a tenth of what executing a program of this size does.
+//! shares its pages and costs far less than executing a program of this size.
 //!
 //! It knows nothing of containers, keeps nothing, and ends with its agent. The shims stay: they are orphans from then on, as
 //! they are when it is killed alone.

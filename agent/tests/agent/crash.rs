@@ -134,10 +134,7 @@ fn each(
     world.run(maker("first"));
     world.kill("first");
     world.end_of("first");
-    world.eventually("the container is gone", |world| {
-        world.containers() == 0 && world.checkpoints().is_empty()
-    });
-    world.eventually("what was thrown away is removed", |world| world.thrown_away() == 0);
+    settles(world);
     let before = census(world);
     world.stop(KillTasks::No);
     for (step, expected) in steps {
@@ -150,15 +147,19 @@ fn each(
         if end.is_some_and(|end| end != expected && !(step == RACE && end == NOT_STARTED)) {
             wrong.push((step.clone(), end));
         }
-        world.eventually("the container is gone", |world| {
-            world.containers() == 0 && world.checkpoints().is_empty()
-        });
-        world.eventually("what was thrown away is removed", |world| world.thrown_away() == 0);
+        settles(world);
         let left: Vec<_> = census(world).into_iter().filter(|item| !before.contains(item)).collect();
         assert_eq!(left, Vec::<String>::new(), "left behind after {step}");
         world.stop(KillTasks::No);
     }
     assert_eq!(wrong, [], "these ends are not the true ones");
+}
+
+fn settles(world: &World) {
+    world.eventually("the container is gone", |world| {
+        world.containers() == 0 && world.checkpoints().is_empty()
+    });
+    world.eventually("what was thrown away is removed", |world| world.thrown_away() == 0);
 }
 
 /// How a task ends that is killed if it still runs. None if the launch was lost with the agent before anybody heard of it.
